@@ -1,0 +1,92 @@
+"""Alpha Panda: one Strategy class from a notebook to recorded ticks, to paper, to Zerodha.
+
+The public names, loaded when first used: ``import alphapanda as ap`` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alphapanda.errors import AlphaPandaException as AlphaPandaException
+    from alphapanda.events import Bar as Bar
+    from alphapanda.events import Fill as Fill
+    from alphapanda.events import Signal as Signal
+    from alphapanda.events import Tick as Tick
+    from alphapanda.exchange import Fills as Fills
+    from alphapanda.indicators import ATR as ATR
+    from alphapanda.indicators import EMA as EMA
+    from alphapanda.indicators import MACD as MACD
+    from alphapanda.indicators import RSI as RSI
+    from alphapanda.indicators import SMA as SMA
+    from alphapanda.indicators import VWAP as VWAP
+    from alphapanda.indicators import WMA as WMA
+    from alphapanda.indicators import Bollinger as Bollinger
+    from alphapanda.indicators import Donchian as Donchian
+    from alphapanda.indicators import OpeningRange as OpeningRange
+    from alphapanda.indicators import RollingMax as RollingMax
+    from alphapanda.indicators import RollingMin as RollingMin
+    from alphapanda.indicators import RollingStd as RollingStd
+    from alphapanda.indicators import Stochastic as Stochastic
+    from alphapanda.indicators import SuperTrend as SuperTrend
+    from alphapanda.instruments import Instrument as Instrument
+    from alphapanda.orders import Order as Order
+    from alphapanda.portfolio import Position as Position
+    from alphapanda.readers import read_bars as read_bars
+    from alphapanda.readers import read_ticks as read_ticks
+    from alphapanda.readers import tape as tape
+    from alphapanda.registry import Registry as Registry
+    from alphapanda.replay import backtest as backtest
+    from alphapanda.report import Report as Report
+    from alphapanda.risk import Limits as Limits
+    from alphapanda.rulebook import Rulebook as Rulebook
+    from alphapanda.settings import Settings as Settings
+    from alphapanda.strategy import Param as Param
+    from alphapanda.strategy import Strategy as Strategy
+    from alphapanda.sweep import sweep as sweep
+    from alphapanda.synthetic import synthetic_day as synthetic_day
+    from alphapanda.tape import Tape as Tape
+
+_HOME = {
+    "errors": ("AlphaPandaException",),
+    "events": ("Bar", "Fill", "Signal", "Tick"),
+    "exchange": ("Fills",),
+    "indicators": (
+        "ATR", "EMA", "MACD", "RSI", "SMA", "VWAP", "WMA", "Bollinger", "Donchian", "OpeningRange", "RollingMax",
+        "RollingMin", "RollingStd", "Stochastic", "SuperTrend",
+    ),
+    "instruments": ("Instrument",),
+    "orders": ("Order",),
+    "portfolio": ("Position",),
+    "readers": ("read_bars", "read_ticks", "tape"),
+    "registry": ("Registry",),
+    "replay": ("backtest",),
+    "report": ("Report",),
+    "risk": ("Limits",),
+    "rulebook": ("Rulebook",),
+    "settings": ("Settings",),
+    "strategy": ("Param", "Strategy"),
+    "sweep": ("sweep",),
+    "synthetic": ("synthetic_day",),
+    "tape": ("Tape",),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll] - one table; a test holds it to what imports
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("alphapanda")
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'alphapanda' has no attribute {name!r}")
+    value = getattr(import_module(f"alphapanda.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

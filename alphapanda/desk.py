@@ -1,0 +1,503 @@
+"""The desk of one namespace: signal → risk → order → venue → fill → books.
+
+One writer of orders, positions and money, synchronous and deterministic: everything it must know arrives as a call
+with the tape time in it, everything it decides leaves through ``Listener``. Research calls it inline; a gateway wraps
+the same class. Ids are derived from signals, so replaying the same calls makes the same books.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from operator import mul, sub
+from typing import Protocol
+
+import msgspec
+
+from alphapanda.charges import KINDS, ChargeRates
+from alphapanda.events import SECOND, Fill, Signal
+from alphapanda.exchange import Exchange, Fills
+from alphapanda.instruments import Instrument
+from alphapanda.money import divide
+from alphapanda.orders import (
+    CANCEL,
+    DENIED,
+    EXPIRE,
+    FULL_FILL,
+    PART_FILL,
+    WORKING,
+    Order,
+    advance,
+)
+from alphapanda.portfolio import Portfolio, worth
+from alphapanda.risk import Check, Limits, rules
+from alphapanda.rulebook import Rulebook
+
+GST, DP, SQUARE_OFF = (KINDS.index(kind) for kind in ("gst", "dp", "square_off"))
+MARK_AGE = 5 * SECOND  # of tape time for which one valuation serves the loss and exposure rules
+
+
+class Listener(Protocol):
+    """Who drives the desk: it knows the last prices and tells the strategies."""
+
+    def last_prices(self) -> list[int]:
+        """Last traded price of every instrument, in units, at this point of the tape."""
+        ...
+
+    def sequence(self) -> int:
+        """Tape sequence number of the event being handled."""
+        ...
+
+    def order_changed(self, order: Order) -> None:
+        """The order has a new status."""
+        ...
+
+    def order_filled(self, fill: Fill, owner: int) -> None:
+        """The books already hold this fill of one strategy."""
+        ...
+
+
+class Exits(msgspec.Struct, gc=False):
+    """The two protective orders of one bracket entry; None where the entry has no such leg or it has ended."""
+
+    sl: Order | None = None
+    tp: Order | None = None
+    made: int = 0
+
+
+class Desk:
+    """Risk, orders, venue and books of one account, shared by its strategies (owners, by number)."""
+
+    def __init__(
+        self,
+        instruments: tuple[Instrument, ...],
+        names: tuple[str, ...],
+        capital: int,
+        rulebook: Rulebook,
+        limits: Limits,
+        fills: Fills,
+        listener: Listener,
+    ) -> None:
+        count, owners = len(instruments), len(names)
+        self.instruments = instruments
+        self.names = names
+        self.rulebook = rulebook
+        self.listener = listener
+        self.exchange = Exchange(fills, self)
+        self._rules = rules(limits)
+        shares = [capital // owners + (1 if i < capital % owners else 0) for i in range(owners)]
+        self.books = [Portfolio(share) for share in shares]
+        self._ratios = [instrument.paise_ratio for instrument in instruments]
+        self._simple = all(
+            ratio == (1, 1) for ratio in self._ratios
+        )  # units x quantity is paise: cash equity
+        self.orders: list[Order] = []
+        self.fills: list[Fill] = []
+        self.halted = ""
+        # the day's rules, by instrument
+        self.day = dt.date.min
+        self.open = [False] * count
+        self.bands: list[tuple[int, int] | None] = [None] * count
+        self.freeze: list[int | None] = [None] * count
+        self._rates: dict[str, dict[int, ChargeRates]] = {"MIS": {}, "NRML": {}, "CNC": {}}
+        self._delivered: set[tuple[int, int]] = set()  # (owner, instrument) that paid today's DP charge
+        self._bought_today: dict[
+            tuple[int, int], int
+        ] = {}  # delivery bought today, not from the demat account
+        self.products: list[tuple[str, ...]] = [()] * count
+        self.no_entry: dict[tuple[int, str], str] = {}  # (instrument, product) → why it takes no new position
+        self.standing: list[str | None] = [None] * count  # why no order of the instrument can pass now
+        # the account
+        self.net = [0] * count
+        self.buying = [0] * count  # working, not yet filled; exits of brackets are not counted
+        self.selling = [0] * count
+        self.orders_today = 0
+        self.equity_at_open = self.equity_peak = capital
+        self._exits: dict[str, Exits] = {}
+        self._guards: dict[tuple[int, int], list[str]] = {}  # (owner, instrument) → entries with live exits
+        self.equity = capital  # at the last mark
+        self.gross = 0  # sum of absolute position values at the last mark, and what filled since
+        self._marked_at = -MARK_AGE
+        # about the order being checked
+        self.position_after = 0
+        self.notional = 0
+        self.reducing = False
+
+    # ── signals in ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def submit(self, order: Order) -> None:
+        """Check a signal's order and send it to the venue, or deny it with the first rule's reason."""
+        signal, index, quantity = order.signal, order.index, order.target
+        self.orders.append(order)
+        reason = self.standing[index]
+        if reason is not None:
+            self.deny(order, reason)
+            return
+        held = self.net[index]
+        after = held + quantity + (self.buying if quantity > 0 else self.selling)[index]
+        self.position_after = after
+        self.reducing = 0 <= after < held if quantity < 0 else held < after <= 0
+        n, d = self._ratios[index]
+        named = signal.limit or signal.stop
+        self.notional = abs(quantity) * (named or signal.reference) * n // d
+        if signal.ts - self._marked_at >= MARK_AGE:
+            self.mark(signal.ts)
+        asked = self._rules
+        if named or signal.sl is not None or signal.tp is not None:
+            reason = self._first_refusal(asked.priced, order)
+        reason = reason or self._first_refusal(asked.sized, order)
+        if reason is None and not self.reducing:
+            reason = self._first_refusal(asked.growing, order)
+        reason = reason or self._first_refusal(asked.rates, order)
+        if reason is not None:
+            self.deny(order, reason)
+            return
+        self.orders_today += 1
+        (self.buying if quantity > 0 else self.selling)[index] += quantity
+        self.exchange.add(order, signal.ts)
+
+    def _first_refusal(self, checks: list[Check], order: Order) -> str | None:
+        for check in checks:
+            reason = check(order, self)
+            if reason is not None:
+                return reason
+        return None
+
+    def deny(self, order: Order, reason: str) -> None:
+        """Our own no: nothing leaves the house."""
+        order.status, order.reason, order.end_ts = DENIED, reason, order.signal.ts
+        self.listener.order_changed(order)
+
+    def refuse(self, order: Order, reason: str) -> None:
+        """Deny an order without asking the rules."""
+        self.orders.append(order)
+        self.deny(order, reason)
+
+    def cancel(self, order: Order, reason: str, ts: int) -> None:
+        """Withdraw a working order; one that has ended is left as it is."""
+        if order.status in WORKING:
+            self.changed(order, CANCEL, reason, ts)
+
+    # ── the venue's answers ──────────────────────────────────────────────────────────────────────────────────────
+
+    def changed(self, order: Order, event: str, reason: str, ts: int) -> None:
+        """Accepted, cancelled, rejected or expired."""
+        order.status = advance(order.status, event)
+        if reason:
+            order.reason = reason
+        if order.status not in WORKING:
+            order.end_ts = ts
+            if not order.leg:
+                (self.buying if order.target > 0 else self.selling)[order.index] += (
+                    order.filled - order.target
+                )
+            self.exchange.remove(order)
+        self.listener.order_changed(order)
+
+    def filled(self, order: Order, quantity: int, price: int, seq: int, ts: int) -> None:
+        """Book a fill: order, charges, position, cash; then tell the strategy; then size its protective orders."""
+        index, owner, instrument, signal = order.index, order.owner, order.instrument, order.signal
+        order.filled = done = order.filled + quantity
+        order.turnover += price * abs(quantity)
+        order.fills += 1
+        if done == order.target:
+            order.status = advance(order.status, FULL_FILL)
+            order.end_ts = ts
+            self.exchange.remove(order)
+        else:
+            order.status = advance(order.status, PART_FILL)
+        if not order.leg:
+            (self.buying if quantity > 0 else self.selling)[index] -= quantity
+
+        charges = self._charge(order, quantity)
+        cost = sum(charges)
+        n, d = self._ratios[index]
+        value = quantity * price * n if d == 1 else divide(quantity * price * n, d)
+        book = self.books[owner]
+        position = book.position(index, instrument, signal.product)
+        realized = position.apply(quantity, value)
+        position.charges += cost
+        book.cash -= value + cost
+        held = self.net[index]
+        now = self.net[index] = held + quantity
+        self.gross += (abs(now) - abs(held)) * price * n // d
+        fill = Fill(
+            instrument,
+            signal,
+            order.leg,
+            order.fills,
+            seq,
+            ts,
+            quantity,
+            price,
+            charges,
+            realized,
+            book.quantity(index),
+        )
+        self.fills.append(fill)
+        if signal.sl is not None or signal.tp is not None or order.leg or self._guards:
+            self._protect(order, quantity, ts)
+        self.listener.order_filled(fill, owner)
+        self.listener.order_changed(order)
+
+    def _charge(self, order: Order, quantity: int) -> tuple[int, ...]:
+        """This fill's charges: those of the order so far less those already booked, so no split changes the sum."""
+        index, product = order.index, order.signal.product
+        rates = self._rates[product].get(index) or self._rates_of(index, product)
+        n, d = self._ratios[index]
+        charges = total = rates.order(quantity > 0, order.turnover * n // d)
+        if order.charged is not None:
+            charges = tuple(map(sub, total, order.charged))
+        order.charged = total
+        if order.leg == "square-off" and order.fills == 1:
+            charges = self._add_square_off_fee(order, charges)
+        elif product == "CNC" and rates.dp_paise:
+            charges = self._deliver(order, quantity, charges, rates.dp_paise)
+        return charges
+
+    def _rates_of(self, index: int, product: str) -> ChargeRates:
+        rates = self._rates[product][index] = self.rulebook.charges(
+            self.instruments[index], product, self.day
+        )
+        return rates
+
+    def _deliver(self, order: Order, quantity: int, charges: tuple[int, ...], fee: int) -> tuple[int, ...]:
+        """The depository's charge: once a scrip and day, when shares held from before today are sold."""
+        key = (order.owner, order.index)
+        bought = self._bought_today.get(key, 0)
+        if quantity > 0:
+            self._bought_today[key] = bought + quantity
+            return charges
+        from_today = min(bought, -quantity)
+        self._bought_today[key] = bought - from_today
+        if from_today == -quantity or key in self._delivered:
+            return charges
+        self._delivered.add(key)
+        return _with(charges, DP, fee)
+
+    # ── brackets ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _protect(self, order: Order, quantity: int, ts: int) -> None:
+        """After a fill: exits grow with their entry, shrink with each other, and never exceed the position."""
+        signal = order.signal
+        if order.leg in ("", "square-off"):
+            if signal.sl is not None or signal.tp is not None:
+                self._grow_exits(order, -quantity, ts)
+        elif (exits := self._exits.get(order.parent_id)) is not None:
+            sibling = exits.tp if order is exits.sl else exits.sl
+            if sibling is not None and sibling.status in WORKING:
+                self._resize(sibling, sibling.target - quantity, ts)
+        key = (order.owner, order.index)
+        if key in self._guards:
+            self._trim_exits(key, ts)
+
+    def _grow_exits(self, entry: Order, quantity: int, ts: int) -> None:
+        signal = entry.signal
+        exits = self._exits.get(entry.id)
+        if exits is None:
+            exits = self._exits[entry.id] = Exits()
+            self._guards.setdefault((entry.owner, entry.index), []).append(entry.id)
+        number = exits.made = exits.made + 1
+        if exits.sl is not None and exits.sl.status in WORKING:
+            exits.sl.target += quantity
+        elif signal.sl is not None:
+            exits.sl = self._make_exit(
+                entry, "sl" if number == 1 else f"sl{number}", quantity, None, signal.sl, ts
+            )
+        if exits.tp is not None and exits.tp.status in WORKING:
+            exits.tp.target += quantity
+        elif signal.tp is not None:
+            exits.tp = self._make_exit(
+                entry, "tp" if number == 1 else f"tp{number}", quantity, signal.tp, None, ts
+            )
+
+    def _make_exit(
+        self, entry: Order, leg: str, quantity: int, limit: int | None, stop: int | None, ts: int
+    ) -> Order:
+        parent = entry.signal
+        signal = Signal(
+            parent.strategy, parent.seq, parent.ordinal, ts, parent.symbol, quantity, parent.reference,
+            product=parent.product, limit=limit, stop=stop, tag=parent.tag,
+        )  # fmt: skip
+        order = Order(
+            signal, entry.instrument, entry.index, entry.owner, target=quantity, parent_id=entry.id, leg=leg
+        )
+        self.orders.append(order)
+        self.orders_today += 1
+        self.exchange.add(order, ts)
+        self.listener.order_changed(order)
+        return order
+
+    def _resize(self, exit_order: Order, target: int, ts: int) -> None:
+        """Change a working exit's wanted quantity; what is already filled stays; nothing left ends it."""
+        exit_order.target = target
+        if exit_order.filled == target or (exit_order.filled > target) == (target > 0):
+            self.changed(exit_order, CANCEL, "the position it protected is closed", ts)
+
+    def _trim_exits(self, key: tuple[int, int], ts: int) -> None:
+        """No exit may be larger than the strategy's own position: the oldest entries' exits are cut first."""
+        owner, index = key
+        room = {"sl": self.books[owner].quantity(index), "tp": self.books[owner].quantity(index)}
+        alive: list[str] = []
+        for entry_id in reversed(self._guards[key]):
+            exits = self._exits[entry_id]
+            for side, leg in (("sl", exits.sl), ("tp", exits.tp)):
+                if leg is None or leg.status not in WORKING:
+                    continue
+                left = leg.target - leg.filled  # signed opposite to the position
+                allowed = room[side]
+                keep = max(-abs(left), -allowed) if left < 0 and allowed > 0 else (
+                    min(left, -allowed) if left > 0 and allowed < 0 else 0
+                )  # fmt: skip
+                room[side] += keep
+                if keep != left:
+                    self._resize(leg, leg.filled + keep, ts)
+            if any(leg is not None and leg.status in WORKING for leg in (exits.sl, exits.tp)):
+                alive.append(entry_id)
+            else:
+                del self._exits[entry_id]
+        if alive:
+            self._guards[key] = alive[::-1]
+        else:
+            del self._guards[key]
+
+    # ── the day ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def open_day(self, day: dt.date, last: list[int], ts: int) -> None:
+        """A new trading day's rules: charges, freeze quantities, circuit bands; counters start again."""
+        self.day = day
+        self.orders_today = 0
+        for rates in self._rates.values():
+            rates.clear()
+        self._delivered.clear()
+        self._bought_today.clear()
+        self.no_entry.clear()
+        for index, instrument in enumerate(self.instruments):
+            self.products[index] = self.rulebook.products(instrument)
+            self.freeze[index] = self.rulebook.freeze_quantity(instrument, day)
+            self.bands[index] = _band(instrument, last[index])
+        self.equity_at_open = self.mark(ts)
+        self.ask_standing()
+
+    def set_open(self, indexes: list[int], state: bool) -> None:
+        """Continuous trading in these instruments begins or ends."""
+        for index in indexes:
+            self.open[index] = state
+        self.ask_standing()
+
+    def halt(self, reason: str) -> None:
+        """No new orders of anyone from now on; "" lifts it."""
+        self.halted = reason
+        self.ask_standing()
+
+    def ask_standing(self) -> None:
+        """Ask the standing rules again: the day, a session or the halt has moved."""
+        for index in range(len(self.instruments)):
+            answers = (check(index, self) for check in self._rules.standing)
+            self.standing[index] = next((reason for reason in answers if reason is not None), None)
+
+    def close_session(self, indexes: list[int], ts: int) -> None:
+        """Continuous trading in these instruments has ended: their working orders expire."""
+        self.set_open(indexes, False)
+        for index in indexes:
+            for order in tuple(self.exchange.working.get(self.instruments[index].symbol, ())):
+                self.changed(order, EXPIRE, "the session closed", ts)
+
+    def expire(self, order: Order, reason: str, ts: int) -> None:
+        """End a working order whose time is over."""
+        if order.status in WORKING:
+            self.changed(order, EXPIRE, reason, ts)
+
+    def stop_entries(self, index: int, product: str, reason: str) -> None:
+        """From now until the day ends this product takes no new position in the instrument."""
+        self.no_entry[index, product] = f"product: {reason}"
+
+    def square_off(self, index: int, product: str, ts: int) -> None:
+        """The broker's own exit: cancel what works under the product, then close each book's position at market."""
+        instrument = self.instruments[index]
+        for order in tuple(self.exchange.working.get(self.instruments[index].symbol, ())):
+            if order.signal.product == product:
+                self.changed(order, CANCEL, f"{product} square-off", ts)
+        seq = self.listener.sequence()
+        for owner, book in enumerate(self.books):
+            quantity = -book.position(index, instrument, product).quantity if index in book.positions else 0
+            if quantity:
+                reference = self.listener.last_prices()[index]
+                signal = Signal(
+                    self.names[owner], seq, index, ts, instrument.symbol, quantity, reference, product=product
+                )
+                order = Order(signal, instrument, index, owner, target=quantity, leg="square-off")
+                self.orders.append(order)
+                self.exchange.add(order, ts)
+                self.listener.order_changed(order)
+
+    def settle_unsold(self, index: int, product: str, ts: int) -> list[Order]:
+        """Square-off orders that found no event before the close fill at the last price; returns them."""
+        price = self.listener.last_prices()[index]
+        late = [
+            o for o in self.exchange.working.get(self.instruments[index].symbol, ()) if o.leg == "square-off"
+        ]
+        for order in late:
+            self.filled(order, order.target - order.filled, price, self.listener.sequence(), ts)
+        return late
+
+    def _add_square_off_fee(self, order: Order, charges: tuple[int, ...]) -> tuple[int, ...]:
+        rule = self.rulebook.square_off(order.instrument, order.signal.product, self.day)
+        if rule is None:
+            return charges
+        return _with(_with(charges, SQUARE_OFF, rule.fee_paise), GST, rule.gst_paise)
+
+    # ── what the rules ask ───────────────────────────────────────────────────────────────────────────────────────
+
+    def free_delivery(self, order: Order) -> int:
+        """Delivery shares the strategy holds and has not already offered for sale."""
+        book = self.books[order.owner]
+        held = book.position(order.index, order.instrument, "CNC").quantity
+        offered = sum(
+            o.remaining
+            for o in self.exchange.working.get(order.signal.symbol, ())
+            if o.owner == order.owner and o.target < 0 and o.signal.product == "CNC" and not o.leg
+        )
+        return held - offered
+
+    def mark(self, ts: int) -> int:
+        """Value every position at the last prices as of ``ts``; returns the account's equity in paise."""
+        last = self.listener.last_prices()
+        self._marked_at = ts
+        equity = 0
+        for book in self.books:
+            equity += book.cash
+        if self._simple:
+            values = list(map(mul, self.net, last))
+            equity += sum(values)
+            self.gross = sum(map(abs, values))
+        else:
+            held = [(i, q) for i, q in enumerate(self.net) if q]
+            equity += sum(worth(self.instruments[i], q, last[i]) for i, q in held)
+            self.gross = sum(abs(worth(self.instruments[i], q, last[i])) for i, q in held)
+        self.equity = equity
+        if equity > self.equity_peak:
+            self.equity_peak = equity
+        return equity
+
+    def cash_free(self) -> int:
+        """Cash of the account in paise, less what working delivery buys will need."""
+        needed = 0
+        for queue in self.exchange.working.values():
+            for order in queue:
+                if order.target > 0 and order.signal.product == "CNC":
+                    price = order.signal.limit or order.signal.reference
+                    needed += worth(order.instrument, order.remaining, price)
+        return sum(book.cash for book in self.books) - needed
+
+
+def _with(charges: tuple[int, ...], kind: int, amount: int) -> tuple[int, ...]:
+    return (*charges[:kind], charges[kind] + amount, *charges[kind + 1 :])
+
+
+def _band(instrument: Instrument, close: int) -> tuple[int, int] | None:
+    """The day's fixed circuit band around the previous close; stocks with derivatives and all derivatives have none."""
+    if not close or instrument.kind != "EQ" or instrument.in_fo or not instrument.circuit:
+        return None
+    reach = int(close * instrument.circuit / 100)
+    tick = instrument.tick_size
+    return -((reach - close) // tick) * tick, (close + reach) // tick * tick

@@ -1,0 +1,175 @@
+"""The simulated venue: when, how much and at what price a working order fills.
+
+Rules, each the careful side of what a real book would do:
+
+- An order never fills on the event that caused it: the venue sees it ``latency`` later and it fills at the earliest on
+  the next event of its instrument.
+- A market order takes the opposite quote where the data has one, else the traded price, plus slippage.
+- A limit order that is marketable when it arrives takes the better of quote and limit; once it rests it fills at its
+  limit when the opposite quote (or, without quotes, a trade) reaches it, or a trade goes through it.
+- A stop triggers on a traded price at or beyond it and fills on that event at the worse of stop and quote; inside a
+  bar (a tape made from bars) the price moved through the stop, so it fills at the stop.
+- One event gives at most the shown depth, else the traded volume x participation, shared by our orders of one side,
+  in whole lots; the rest waits. An event without trade or depth gives nothing.
+- Outside a known circuit band nothing fills. IOC ends after its first event, TTL and DAY when the desk says so.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Protocol
+
+import msgspec
+
+from alphapanda.events import Block
+from alphapanda.orders import ACCEPT, CANCEL, SENT, WORKING, Order
+
+UNLIMITED = 1 << 62
+
+
+class Fills(msgspec.Struct, frozen=True, kw_only=True):
+    """How the simulated venue treats orders; all in event time, drawn from ``seed`` per order id.
+
+    ``slippage_ticks`` worsens each market or stop fill by whole ticks, ``slippage_bps`` by a share of the price (basis
+    points; rounded up to the grid). ``latency_ms`` delays an order's arrival, plus up to ``latency_jitter_ms`` drawn
+    uniformly. ``participation`` is the share of an event's traded volume that we may take.
+    """
+
+    slippage_ticks: int = 0
+    slippage_bps: float = 0.0
+    latency_ms: float = 0.0
+    latency_jitter_ms: float = 0.0
+    participation: float = 1.0
+    seed: int = 0
+
+
+class Owner(Protocol):
+    """Who is told what the venue did."""
+
+    bands: list[tuple[int, int] | None]
+
+    def filled(self, order: Order, quantity: int, price: int, seq: int, ts: int) -> None:
+        """``quantity`` (signed) of ``order`` traded at ``price`` units."""
+        ...
+
+    def changed(self, order: Order, event: str, reason: str, ts: int) -> None:
+        """``order`` was accepted, cancelled or expired."""
+        ...
+
+
+class Exchange:
+    """The book of our working orders by instrument, matched against each event of the tape."""
+
+    def __init__(self, fills: Fills, owner: Owner) -> None:
+        self.working: dict[str, list[Order]] = {}  # by symbol
+        self._owner = owner
+        self._fills = fills
+        self._latency = round(fills.latency_ms * 1e6)
+        self._jitter = round(fills.latency_jitter_ms * 1e6)
+        self._exact = not fills.slippage_ticks and not fills.slippage_bps
+        self._partial = fills.participation != 1.0
+
+    def add(self, order: Order, ts: int) -> None:
+        """Take an order sent at ``ts``."""
+        delay = self._latency
+        if self._jitter:
+            delay += random.Random(f"{self._fills.seed}:{order.id}").randrange(self._jitter + 1)
+        order.active_ts = ts + delay
+        symbol = order.signal.symbol
+        queue = self.working.get(symbol)
+        if queue is None:
+            self.working[symbol] = [order]
+        else:
+            queue.append(order)
+
+    def remove(self, order: Order) -> None:
+        """Forget an order that has ended."""
+        symbol = order.signal.symbol
+        queue = self.working[symbol]
+        if len(queue) == 1:
+            del self.working[symbol]
+        else:
+            queue.remove(order)
+
+    def match(self, symbol: str, block: Block, row: int, ts: int) -> None:
+        """Let one event of an instrument meet our working orders, oldest first."""
+        queue = self.working[symbol]
+        price = block.price.item(row)
+        bid, ask, volume, offered, wanted = self._counterpart(block, row)
+        band = self._owner.bands[queue[0].index]
+        if band is not None and not band[0] <= price <= band[1]:
+            return
+        inside = block.inside is not None and block.inside.item(row)
+        for order in tuple(queue):  # what a fill makes a strategy send waits for the next event
+            if order.active_ts > ts or order.status not in WORKING:
+                continue
+            signal = order.signal
+            buying = order.target > 0
+            touch = (ask if buying else bid) or price
+            resting = False
+            if signal.limit is None and signal.stop is None:
+                at = touch if self._exact else self._slipped(order, buying, touch)
+            else:
+                at, resting = self._price(order, buying, price, touch, inside)
+            if at is not None:
+                left = order.target - order.filled
+                room = volume if resting else (offered if buying else wanted)
+                if left > room or -left > room:
+                    lot = order.instrument.lot_size
+                    left = room // lot * lot if buying else -(room // lot * lot)
+                if left:
+                    if resting:
+                        volume -= abs(left)
+                    elif buying:
+                        offered -= left
+                    else:
+                        wanted += left
+                    self._owner.filled(order, left, at, block.first + row, ts)
+            if order.status in WORKING:
+                self._rest(order, ts)
+
+    def _counterpart(self, block: Block, row: int) -> tuple[int, int, int, int, int]:
+        """Bid, ask (0: none), and how much this event gives to resting, to buying and to selling orders."""
+        volume = UNLIMITED
+        if block.volume is not None:
+            volume = block.volume.item(row)
+            if self._partial:
+                volume = int(volume * self._fills.participation)
+        if block.bid is None or block.ask is None:
+            return 0, 0, volume, volume, volume
+        bid, ask = block.bid.item(row), block.ask.item(row)
+        if block.bid_quantity is not None and block.ask_quantity is not None:
+            return bid, ask, volume, block.ask_quantity.item(row), block.bid_quantity.item(row)
+        room = UNLIMITED if bid or ask else volume
+        return bid, ask, volume, room, room
+
+    def _rest(self, order: Order, ts: int) -> None:
+        """What is left after the order met an event: IOC ends, the rest waits in the book."""
+        if order.signal.validity == "IOC":
+            self._owner.changed(order, CANCEL, "IOC: the rest found no counterpart", ts)
+        elif order.status == SENT:
+            self._owner.changed(order, ACCEPT, "", ts)
+
+    def _price(
+        self, order: Order, buying: bool, price: int, touch: int, inside: bool
+    ) -> tuple[int | None, bool]:
+        """Where the order would trade on this event (None: not at all), and whether it was resting before."""
+        signal = order.signal
+        stop, limit = signal.stop, signal.limit
+        if stop is not None and not order.triggered:
+            if (price < stop) if buying else (price > stop):
+                return None, False
+            order.triggered = True
+            touch = stop if inside else (max(stop, touch) if buying else min(stop, touch))
+        elif limit is not None and order.status != SENT:
+            reached = (touch <= limit or price < limit) if buying else (touch >= limit or price > limit)
+            return (limit if reached else None), True
+        if limit is not None:
+            return (touch, False) if ((touch <= limit) if buying else (touch >= limit)) else (None, False)
+        return touch if self._exact else self._slipped(order, buying, touch), False
+
+    def _slipped(self, order: Order, buying: bool, touch: int) -> int:
+        fills = self._fills
+        tick = order.instrument.tick_size
+        ticks = fills.slippage_ticks - int(-touch * fills.slippage_bps / 10_000 // tick)
+        return touch + ticks * tick if buying else max(touch - ticks * tick, tick)

@@ -1,0 +1,234 @@
+"""The report in colour, for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from alphapanda import report_text as text
+from alphapanda.charges import KINDS
+from alphapanda.money import rupees
+from alphapanda.orders import ENDED
+from alphapanda.report_stats import STATISTICS, side, wanted
+
+if TYPE_CHECKING:
+    from alphapanda.report import Report
+
+GAIN, LOSS, DIM = "green", "red", "bright_black"
+LAST = 10  # orders and fills shown
+LEFT = (
+    *(
+        "return_percent",
+        "annual_return_percent",
+        "sharpe",
+        "sortino",
+        "volatility_percent",
+        "max_drawdown_percent",
+    ),
+    *("max_drawdown", "drawdown_duration", "exposure_percent", "turnover", "slippage"),
+)
+RIGHT = (
+    *(
+        "orders",
+        "fills",
+        "denials",
+        "trades",
+        "open_trades",
+        "hit_rate_percent",
+        "average_win",
+        "average_loss",
+    ),
+    *("profit_factor", "expectancy", "best_trade", "worst_trade"),
+)
+
+
+def tone(amount: float) -> str:
+    """Green for a gain, red for a loss, nothing for neither."""
+    return GAIN if amount > 0 else LOSS if amount < 0 else ""
+
+
+def money(paise: int, style: str | None = None) -> Text:
+    """A signed amount in its tone."""
+    return Text(text.signed(paise), tone(paise) if style is None else style)
+
+
+def cell(foreign: object, width: int = 48) -> Text:
+    """Foreign text: cleaned, and never read as markup."""
+    return Text(text.one_line(foreign, width))
+
+
+def table(title: str, *columns: str) -> Table:
+    """A quiet table; a column whose name starts with ``>`` holds numbers."""
+    made = Table(
+        title=title,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        header_style=DIM,
+        pad_edge=False,
+    )
+    for column in columns:
+        made.add_column(
+            column.lstrip(">"), justify="right" if column[0] == ">" else "left", no_wrap=column[0] == ">"
+        )
+    return made
+
+
+def render(report: Report, last: int = LAST) -> RenderableType:
+    """The whole report, top to bottom as one reads it: what broke, what it made, how, and where it went."""
+    parts: list[RenderableType] = [*_errors(report), _head(report), _figures(report), Text()]
+    if len(report.result.strategies) > 1:
+        parts.append(_strategies(report))
+    if report.result.fills:
+        parts += [_charges(report), _fills(report, last)]
+    if report.result.orders:
+        parts.append(_orders(report, last))
+    if report.denied:
+        denials = table("denied by our own risk rules", ">times", "reason")
+        for reason, count in report.denied[:12]:
+            denials.add_row(text.whole(count), cell(reason, 120))
+        parts.append(denials)
+    parts += [Text(f"note: {text.one_line(note, 400)}", "yellow") for note in report.result.notes]
+    took = f" · {report.seconds:,.2f} s" if report.seconds is not None else ""
+    parts.append(Text(f"decisions {report.digest}{took}", DIM))
+    return Group(*parts)
+
+
+def _errors(report: Report) -> list[RenderableType]:
+    parts: list[RenderableType] = [
+        Panel(
+            Text(text.one_line(error.message, 400)),
+            title=cell(text.place(error), 110),
+            title_align="left",
+            border_style=LOSS,
+        )
+        for error in report.result.errors
+    ]
+    for name, reason in report.halted.items():
+        parts.append(Text(f"halted  {text.one_line(name)}: {text.one_line(reason, 300)}", f"bold {LOSS}"))
+    return parts
+
+
+def _head(report: Report) -> RenderableType:
+    stats = report.stats
+    net = stats.paise("net_pnl")
+    line = Text.assemble(
+        (text.signed(net), f"bold {tone(net)}"),
+        (f"  {text.percent(stats['return_percent'], sign=True)}", tone(net)),
+        ("  net P&L after charges\n", DIM),
+        f"{rupees(stats.paise('final_equity'))} ",
+        (f"equity from {rupees(stats.paise('capital'))}, ", DIM),
+        rupees(stats.paise("charges")),
+        (" charges", DIM),
+    )
+    rows = text.braille([p.equity for p in report.points], width=72, height=5)
+    graph = Text("\n".join(rows), "bright_blue")
+    return Panel(
+        Group(line, Text(), graph) if rows else line,
+        title=cell(text.headline(report), 110),
+        title_align="left",
+        border_style=DIM,
+        padding=(1, 2),
+        expand=False,
+    )
+
+
+def _figures(report: Report) -> RenderableType:
+    signed = {"average_win", "average_loss", "expectancy", "best_trade", "worst_trade"}
+    sides: list[RenderableType] = []
+    for keys in (LEFT, RIGHT):
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style=DIM)
+        grid.add_column(justify="right", no_wrap=True)
+        for key in keys:
+            coloured = key in signed and report.stats[key] is not None
+            shown = money(report.stats.paise(key)) if coloured else Text(report.stats.text(key))
+            grid.add_row(report.stats.label(key), shown)
+        sides.append(grid)
+    return Columns(sides, padding=(1, 6))
+
+
+def _strategies(report: Report) -> Table:
+    made = table(
+        "strategies",
+        "strategy",
+        "parameters",
+        ">orders",
+        ">fills",
+        ">denied",
+        ">trades",
+        ">charges",
+        ">net P&L",
+    )
+    for row in report.by_strategy:
+        name = cell(row.name)
+        if row.halted:
+            name.append("  halted", LOSS)
+        counts = (text.whole(n) for n in (row.orders, row.fills, row.denials, row.trades))
+        made.add_row(
+            name, cell(text.parameters_text(row.parameters), 60), *counts, rupees(row.charges), money(row.net)
+        )
+    return made
+
+
+def _charges(report: Report) -> Table:
+    made = table("charges", "kind", ">rupees", ">share")
+    total = report.stats.paise("charges")
+    labels = {s.key: s.label for s in STATISTICS}
+    for kind in KINDS:
+        amount = report.stats.paise(f"charges_{kind}")
+        if amount:
+            made.add_row(
+                labels[f"charges_{kind}"],
+                rupees(amount),
+                text.percent(100 * amount / total if total else None),
+            )
+    made.add_section()
+    made.add_row(Text("total", "bold"), Text(rupees(total), "bold"), "")
+    return made
+
+
+def _shown(last: int, total: int) -> str:
+    return f"last {last} of {text.whole(total)}" if total > last else text.whole(total)
+
+
+def _fills(report: Report, last: int) -> Table:
+    fills = report.result.fills
+    made = table(
+        f"fills ({_shown(last, len(fills))})",
+        *("time", "strategy", "symbol", "side", ">quantity", ">price", ">charges", ">realized", "tag"),
+    )
+    for f in fills[-last:]:
+        made.add_row(
+            *(text.moment(f.ts, report.dated), cell(f.strategy, 24), cell(f.symbol, 30)),
+            Text(f.side, GAIN if f.quantity > 0 else LOSS),
+            *(text.whole(abs(f.quantity)), text.price(f.price_units, f.instrument.price_scale)),
+            rupees(sum(f.charges)),
+            money(f.realized) if f.realized else "",
+            cell(f.tag, 20),
+        )
+    return made
+
+
+def _orders(report: Report, last: int) -> Table:
+    orders = report.result.orders
+    made = table(
+        f"orders ({_shown(last, len(orders))})",
+        *("time", "strategy", "symbol", "side", ">quantity", "kind", ">filled", "status", "reason"),
+    )
+    for o in orders[-last:]:
+        quiet = DIM if o.status in ENDED and not o.filled else ""
+        made.add_row(
+            *(text.moment(o.signal.ts, report.dated), cell(o.strategy, 24), cell(o.symbol, 30)),
+            Text(side(wanted(o)), GAIN if wanted(o) > 0 else LOSS),
+            *(text.whole(abs(wanted(o))), f"{o.kind} {o.leg}".strip(), text.whole(abs(o.filled))),
+            Text(o.status, quiet),
+            cell(o.reason, 60),
+        )
+    return made

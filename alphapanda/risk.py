@@ -1,0 +1,409 @@
+"""Pre-trade risk: one small function a rule; each returns the reason it says no, or None.
+
+A rule is made from its limit once (``max_position_quantity(limit)``) and then asked about orders with the desk that
+holds the books. The same rules stand in front of simulated and live orders. A limit of None switches its rule off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from alphapanda.errors import ConfigurationError
+from alphapanda.events import MINUTE, SECOND, Signal
+from alphapanda.money import PAISE, nearest_tick, rupees
+from alphapanda.orders import Order
+
+if TYPE_CHECKING:
+    from alphapanda.desk import Desk
+
+Check = Callable[[Order, "Desk"], str | None]
+Standing = Callable[[int, "Desk"], str | None]  # asked about an instrument, by its dense index
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The account's limits. Money is in rupees; None means no limit; defaults are the broker's own caps.
+
+    ``price_band`` is a share of the last price that a limit or stop price may lie away (options are exempt: their
+    premium moves by multiples). ``leverage`` caps gross exposure as a multiple of equity. ``duplicate_seconds`` is how
+    long the same order of the same strategy counts as a repeat. Sources: orders per second, minute and day are Kite
+    Connect's published limits per account.
+    """
+
+    order_quantity: int | None = None
+    order_notional: float | None = None
+    position_quantity: int | None = None
+    position_notional: float | None = None
+    gross_exposure: float | None = None
+    leverage: float | None = 5.0
+    price_band: float | None = 0.20
+    orders_per_second: int | None = 10
+    orders_per_minute: int | None = 400
+    orders_per_day: int | None = 5_000
+    daily_loss: float | None = None
+    drawdown: float | None = None
+    duplicate_seconds: float | None = 2.0
+    self_cross: bool = True
+    instruments: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is None or name in ("self_cross", "instruments"):
+                continue
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not math.isfinite(value)
+                or value <= 0
+            ):
+                raise ConfigurationError(
+                    f"limit {name} = {value!r} is not a finite positive number",
+                    fix=f"give {name} a number above 0, or None to switch the rule off",
+                    code="E_LIMIT",
+                    field=name,
+                )
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """The rules in the order they are asked, by what they depend on, so that an order is asked only what concerns it.
+
+    ``standing`` give one answer for every order of an instrument until the desk's day moves on; ``priced`` concern
+    orders that name a price; ``sized`` every order; ``growing`` those that do not just shrink the account's position:
+    a limit on size or loss must never trap a position. ``rates`` come last: what another rule refuses uses up no rate.
+    """
+
+    standing: list[Standing]
+    priced: list[Check]
+    sized: list[Check]
+    growing: list[Check]
+    rates: list[Check]
+
+
+def rules(limits: Limits) -> Rules:
+    """Make every rule that ``limits`` switches on."""
+    money = {name: None if (v := getattr(limits, name)) is None else round(v * PAISE) for name in MONEY}
+    return Rules(
+        standing=[not_halted, instrument_allowed(limits.instruments), segment_open],
+        priced=_on(tick, circuit, (price_band, limits.price_band)),
+        sized=_on(
+            product_allowed,
+            lot,
+            freeze,
+            (max_order_quantity, limits.order_quantity),
+            (max_order_notional, money["order_notional"]),
+            no_short_delivery,
+            (lambda _: self_cross, limits.self_cross or None),
+            (duplicate, limits.duplicate_seconds and int(limits.duplicate_seconds * SECOND)),
+        ),
+        growing=_on(
+            (max_position_quantity, limits.position_quantity),
+            (max_position_notional, money["position_notional"]),
+            (max_daily_loss, money["daily_loss"]),
+            (max_drawdown, money["drawdown"]),
+            (max_gross_exposure, money["gross_exposure"]),
+            (max_leverage, limits.leverage),
+        ),
+        rates=_on(
+            (lambda n: max_rate(n, SECOND, "second"), limits.orders_per_second),
+            (lambda n: max_rate(n, MINUTE, "minute"), limits.orders_per_minute),
+            (max_per_day, limits.orders_per_day),
+        ),
+    )
+
+
+MONEY = (
+    "order_notional",
+    "position_notional",
+    "gross_exposure",
+    "daily_loss",
+    "drawdown",
+)  # limits in rupees
+
+
+def _on(*entries: Check | tuple[Callable[[Any], Check], Any]) -> list[Check]:
+    """The rules themselves, and those of (maker, limit) whose limit is set."""
+    return [
+        entry[0](entry[1]) if isinstance(entry, tuple) else entry
+        for entry in entries
+        if not (isinstance(entry, tuple) and entry[1] is None)
+    ]
+
+
+# ── certainties ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def not_halted(index: int, desk: Desk) -> str | None:
+    """No order while the desk is halted."""
+    return f"halted: {desk.halted}" if desk.halted else None
+
+
+def instrument_allowed(allowed: tuple[str, ...] | None) -> Standing:
+    """The instrument can be traded at all, has not expired, and is on the allowed list if there is one."""
+
+    def check(index: int, desk: Desk) -> str | None:
+        instrument = desk.instruments[index]
+        if allowed is not None and instrument.symbol not in allowed:
+            return f"instrument: {instrument.symbol} is not among the allowed instruments"
+        if not instrument.tradable:
+            return (
+                f"instrument: {instrument.symbol} is an index and cannot be traded; trade its future or an ETF, "
+                "or read its data with tradable=True to research on it as a proxy"
+            )
+        if instrument.expiry is not None and desk.day > instrument.expiry:
+            return f"instrument: {instrument.symbol} expired on {instrument.expiry:%Y-%m-%d}"
+        return None
+
+    return check
+
+
+def segment_open(index: int, desk: Desk) -> str | None:
+    """The venue trades this instrument continuously right now."""
+    if desk.open[index]:
+        return None
+    return f"segment: {desk.instruments[index].exchange} is not in its continuous session"
+
+
+def product_allowed(order: Order, desk: Desk) -> str | None:
+    """The product exists for the instrument and still takes new positions today."""
+    product, offered = order.signal.product, desk.products[order.index]
+    if product not in offered:
+        use = " or ".join(offered) or "another instrument"
+        return f"product: {product} is not offered on {order.instrument.symbol}; use {use}"
+    if not desk.no_entry or desk.reducing:
+        return None
+    return desk.no_entry.get((order.index, product))
+
+
+def lot(order: Order, desk: Desk) -> str | None:
+    """The quantity is a multiple of the lot."""
+    size = order.instrument.lot_size
+    if size == 1 or order.target % size == 0:
+        return None
+    below = order.quantity // size * size
+    return f"lot: {order.quantity} is not a multiple of {size}; nearest {below or size} or {below + size}"
+
+
+def freeze(order: Order, desk: Desk) -> str | None:
+    """At most the exchange's freeze quantity in one order."""
+    most = desk.freeze[order.index]
+    if most is None or -most <= order.target <= most:
+        return None
+    return f"freeze: {order.quantity} > {most}, the most one order may hold; slice it"
+
+
+def tick(order: Order, desk: Desk) -> str | None:
+    """Every price of the order lies on the instrument's grid."""
+    signal = order.signal
+    step = order.instrument.tick_size
+    for name, price in (("limit", signal.limit), ("stop", signal.stop), ("sl", signal.sl), ("tp", signal.tp)):
+        if price is not None and (price <= 0 or price % step):
+            scale = order.instrument.price_scale
+            near = max(nearest_tick(price / scale, scale, step), step) / scale
+            return f"tick: {name} {price / scale:g} is off the grid of {step / scale:g}; nearest {near:g}"
+    return None
+
+
+# ── size and price ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def max_order_quantity(limit: int) -> Check:
+    """At most ``limit`` units an order."""
+
+    def check(order: Order, desk: Desk) -> str | None:
+        quantity = order.target
+        return f"order quantity {abs(quantity)} > {limit}" if not -limit <= quantity <= limit else None
+
+    return check
+
+
+def price_band(share: float) -> Check:
+    """Limit and stop prices within ``share`` of the last price: a fat finger is not a decision."""
+
+    def check(order: Order, desk: Desk) -> str | None:
+        signal = order.signal
+        if (signal.limit is None and signal.stop is None) or order.instrument.asset_class == "options":
+            return None
+        reach = signal.reference * share
+        low, high = signal.reference - reach, signal.reference + reach
+        for name, price in (("limit", signal.limit), ("stop", signal.stop)):
+            if price is not None and not low <= price <= high:
+                scale = order.instrument.price_scale
+                return (
+                    f"price band: {name} {price / scale:g} is {abs(price / signal.reference - 1):.0%} from the last "
+                    f"price {signal.reference / scale:g}; allowed {low / scale:.10g} to {high / scale:.10g}"
+                )
+        return None
+
+    return check
+
+
+def circuit(order: Order, desk: Desk) -> str | None:
+    """A limit price inside the day's circuit band, where one is known."""
+    limit, band = order.signal.limit, desk.bands[order.index]
+    if limit is None or band is None or band[0] <= limit <= band[1]:
+        return None
+    scale = order.instrument.price_scale
+    return (
+        f"circuit: limit {limit / scale:g} is outside today's band {band[0] / scale:g} to {band[1] / scale:g}"
+    )
+
+
+def max_order_notional(limit: int) -> Check:
+    """At most ``limit`` paise an order."""
+
+    def check(order: Order, desk: Desk) -> str | None:
+        if desk.notional > limit:
+            return f"order notional {rupees(desk.notional)} > {rupees(limit)}"
+        return None
+
+    return check
+
+
+def max_position_quantity(limit: int) -> Check:
+    """At most ``limit`` units held of one instrument if all working orders of this side fill."""
+
+    def check(order: Order, desk: Desk) -> str | None:
+        after = desk.position_after
+        return None if -limit <= after <= limit else f"position {abs(after)} > {limit}"
+
+    return check
+
+
+def max_position_notional(limit: int) -> Check:
+    """At most ``limit`` paise in one instrument if all working orders of this side fill."""
+
+    def check(order: Order, desk: Desk) -> str | None:
+        after = desk.notional * abs(desk.position_after) // order.quantity
+        if after > limit:
+            return f"position notional {rupees(after)} > {rupees(limit)}"
+        return None
+
+    return check
+
+
+def self_cross(order: Order, desk: Desk) -> str | None:
+    """Never trade against one's own working order in the same account; a market order stands at the last price."""
+    working = desk.exchange.working.get(order.signal.symbol)
+    if not working:
+        return None
+    last = order.signal.reference
+    ours = last if order.signal.limit is None else order.signal.limit
+    buying = order.target > 0
+    for other in working:
+        if (other.target > 0) == buying or (other.signal.stop is not None and not other.triggered):
+            continue
+        theirs = last if other.signal.limit is None else other.signal.limit
+        if (ours >= theirs) if buying else (ours <= theirs):
+            return f"self-cross: would trade against own working order {other.id}"
+    return None
+
+
+def duplicate(window: int) -> Check:
+    """The same order of the same strategy again within ``window`` nanoseconds is a repeat, not a decision."""
+    latest: dict[tuple[int, int, bool], Signal] = {}
+
+    def check(order: Order, desk: Desk) -> str | None:
+        signal = order.signal
+        key = (order.owner, order.index, signal.quantity > 0)
+        before = latest.get(key)
+        if (
+            before is not None
+            and signal.ts - before.ts < window
+            and signal.quantity == before.quantity
+            and signal.limit == before.limit
+            and signal.stop == before.stop
+        ):
+            return f"duplicate: the same order came {(signal.ts - before.ts) / SECOND:g} s ago"
+        latest[key] = signal
+        return None
+
+    return check
+
+
+def no_short_delivery(order: Order, desk: Desk) -> str | None:
+    """Delivery (CNC) sells only what the strategy holds and has not already offered."""
+    if order.target > 0 or order.signal.product != "CNC":
+        return None
+    free = desk.free_delivery(order)
+    return (
+        None
+        if order.quantity <= free
+        else f"short: CNC sells what is held; {free} free, {order.quantity} asked"
+    )
+
+
+# ── loss, exposure and rate ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def max_daily_loss(limit: int) -> Check:
+    """No new risk once today's loss, open positions marked and charges included, reaches ``limit`` paise."""
+
+    def check(order: Order, desk: Desk) -> str | None:
+        loss = desk.equity_at_open - desk.equity
+        return f"daily loss {rupees(loss)} >= {rupees(limit)}" if loss >= limit else None
+
+    return check
+
+
+def max_drawdown(limit: int) -> Check:
+    """No new risk while equity stands ``limit`` paise or more below its peak."""
+
+    def check(order: Order, desk: Desk) -> str | None:
+        fall = desk.equity_peak - desk.equity
+        return f"drawdown {rupees(fall)} >= {rupees(limit)}" if fall >= limit else None
+
+    return check
+
+
+def max_gross_exposure(limit: int) -> Check:
+    """Sum of absolute position values, with this order, at most ``limit`` paise."""
+
+    def check(order: Order, desk: Desk) -> str | None:
+        gross = desk.gross + desk.notional
+        return f"gross exposure {rupees(gross)} > {rupees(limit)}" if gross > limit else None
+
+    return check
+
+
+def max_leverage(multiple: float) -> Check:
+    """Gross exposure at most ``multiple`` times equity; a delivery buy needs its full price in cash."""
+
+    def check(order: Order, desk: Desk) -> str | None:
+        if order.signal.product == "CNC" and desk.notional > desk.cash_free():
+            return f"funds: {rupees(desk.notional)} needed, {rupees(desk.cash_free())} free"
+        gross, most = desk.gross + desk.notional, desk.equity * multiple
+        return (
+            f"leverage: gross {rupees(gross)} > {multiple:g} x equity = {rupees(int(most))}"
+            if gross > most
+            else None
+        )
+
+    return check
+
+
+def max_rate(count: int, window: int, name: str) -> Check:
+    """At most ``count`` orders of the account pass this rule in any ``window`` nanoseconds of tape time."""
+    times: deque[int] = deque(maxlen=count)
+
+    def check(order: Order, desk: Desk) -> str | None:
+        ts = order.signal.ts
+        if len(times) == count and ts - times[0] < window:
+            return f"rate: more than {count} orders a {name}"
+        times.append(ts)
+        return None
+
+    return check
+
+
+def max_per_day(count: int) -> Check:
+    """At most ``count`` accepted orders of the account a day."""
+
+    def check(order: Order, desk: Desk) -> str | None:
+        return f"rate: more than {count} orders a day" if desk.orders_today >= count else None
+
+    return check
