@@ -19,13 +19,14 @@ from fractions import Fraction
 
 import msgspec
 
+from alphapanda.money import divide
+
 KINDS = ("brokerage", "transaction_tax", "exchange", "sebi", "stamp", "gst", "dp", "square_off")
 NOTHING = (0,) * len(KINDS)
 
 BILLION = 10**9  # rates are parts per this
-_HALF = BILLION // 2 - 1
-_GST = BILLION * 100
-_HALF_GST = _GST // 2 - 1
+EXACT = 1 << 52  # below it an integer over 1e9 or 1e11 is rounded rightly in floats; see ChargeRates.order
+HUNDRED_BILLION = 100 * BILLION
 
 
 class ChargeRates(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,9 +57,11 @@ class ChargeRates(msgspec.Struct, frozen=True, kw_only=True):
     def order(self, buy: bool, turnover: int) -> tuple[int, ...]:
         """Charges in paise, by ``KINDS``, of one order that has executed ``turnover`` paise so far.
 
-        Each kind is rounded to the paisa once, half to even, from exact integers; it never falls as
-        turnover grows. ``money.divide`` is written out here, (n + d/2 - 1 + (n // d & 1)) // d, because this
-        runs at every fill and six calls would cost more than the rest; a test holds the two equal.
+        Each kind is rounded to the paisa once, half to even; it never falls as turnover grows. Every kind is an
+        exact integer n over d (1e9 or 1e11) before. Below 2**52 the float n / d lies on the same side of every
+        half as the fraction does (halves are floats, and two quotients that differ by 1 / d differ as floats), so
+        ``round`` gives what ``money.divide`` gives, at half the price; above, ``money.divide`` does it. A test holds
+        the two equal.
         """
         if turnover <= 0:
             return NOTHING
@@ -75,13 +78,20 @@ class ChargeRates(msgspec.Struct, frozen=True, kw_only=True):
         sebi = self.sebi * turnover
         gst = self.gst * (fee + venue) + self.gst_sebi * sebi
         venue += self.ipft * turnover
+        if fee + tax + venue + stamp + gst < EXACT:
+            return (
+                round(fee / 1e9),
+                round(tax / 1e9) if tax else 0,
+                round(venue / 1e9),
+                round(sebi / 1e9),
+                round(stamp / 1e9) if stamp else 0,
+                round(gst / 1e11),
+                0,
+                0,
+            )
         return (
-            (fee + _HALF + (fee // BILLION & 1)) // BILLION,
-            (tax + _HALF + (tax // BILLION & 1)) // BILLION if tax else 0,
-            (venue + _HALF + (venue // BILLION & 1)) // BILLION,
-            (sebi + _HALF + (sebi // BILLION & 1)) // BILLION,
-            (stamp + _HALF + (stamp // BILLION & 1)) // BILLION if stamp else 0,
-            (gst + _HALF_GST + (gst // _GST & 1)) // _GST,
+            *(divide(kind, BILLION) for kind in (fee, tax, venue, sebi, stamp)),
+            divide(gst, HUNDRED_BILLION),
             0,
             0,
         )

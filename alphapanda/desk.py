@@ -129,6 +129,8 @@ class Desk:
         signal, index, quantity = order.signal, order.index, order.target
         self.orders.append(order)
         reason = self.standing[index]
+        if reason is None and not signal.reference:
+            reason = f"price: {order.instrument.symbol} has not traded yet"
         if reason is not None:
             self.deny(order, reason)
             return
@@ -140,7 +142,7 @@ class Desk:
         named = signal.limit or signal.stop
         self.notional = abs(quantity) * (named or signal.reference) * n // d
         if signal.ts - self._marked_at >= MARK_AGE:
-            self.mark(signal.ts)
+            self.mark(signal.ts, self.listener.last_prices())
         asked = self._rules
         if named or signal.sl is not None or signal.tp is not None:
             reason = self._first_refusal(asked.priced, order)
@@ -375,7 +377,7 @@ class Desk:
             self.products[index] = self.rulebook.products(instrument)
             self.freeze[index] = self.rulebook.freeze_quantity(instrument, day)
             self.bands[index] = _band(instrument, last[index])
-        self.equity_at_open = self.mark(ts)
+        self.equity_at_open = self.mark(ts, last)
         self.ask_standing()
 
     def set_open(self, indexes: list[int], state: bool) -> None:
@@ -459,9 +461,8 @@ class Desk:
         )
         return held - offered
 
-    def mark(self, ts: int) -> int:
-        """Value every position at the last prices as of ``ts``; returns the account's equity in paise."""
-        last = self.listener.last_prices()
+    def mark(self, ts: int, last: list[int]) -> int:
+        """Value every position at ``last`` prices (units, by index) as of ``ts``; returns equity in paise."""
         self._marked_at = ts
         equity = 0
         for book in self.books:

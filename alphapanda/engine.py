@@ -1,6 +1,6 @@
 """The engine: tape time, callbacks and lanes. ``step(event)`` takes a block of ticks, a clock or an operator's halt.
 
-Order of things at one instant t: session opens, bars that end at t, timers at t, square-offs, the equity mark, session
+Order of things at one instant t: the equity mark, session opens, bars that end at t, timers at t, square-offs, session
 closes; then the ticks with time >= t, in tape order. For each tick: working orders of its instrument are matched
 first, then callbacks see it; so an order never fills on the event that caused it.
 
@@ -10,7 +10,7 @@ time, sequence number and last prices cost only when somebody needs them. Three 
 - dense: some strategy wants every tick; rows become ``Tick`` objects in one C-level ``map``;
 - sparse: only ``on_ticks``, bars or timers are wanted; rows nobody waits for are skipped;
 - boundaries: everything with a time of its own waits in two agendas, one for what strategies can see (it cuts the
-  blocks they get) and one for what they cannot (marks, expiries).
+  blocks they get) and one for what they cannot (square-offs, expiries).
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ from alphapanda.risk import Limits
 from alphapanda.rulebook import Rulebook
 from alphapanda.strategy import CALLBACKS, Strategy, overrides
 
-OPEN, BAR, TIMER, SQUARE_OFF, MARK, CLOSE = range(6)  # what comes first at one instant
+OPEN, BAR, TIMER, SQUARE_OFF, CLOSE = range(5)  # what comes first at one instant
 PIECE = 8_192  # rows that are turned into Python objects at a time
+FAR = 1 << 62
 LOG_LINES = 10_000  # kept; more are counted
 EPOCH = dt.date(1970, 1, 1)
 PACKAGE = str(Path(__file__).parent)
@@ -124,7 +125,7 @@ class Engine:
         self._all_open = self._all_wanted = self._bars_are_seen = False
         # where the tape stands
         nothing = np.zeros(0, np.int64)
-        self._block = Block(0, nothing, nothing, nothing)
+        self._take(Block(0, nothing, nothing, nothing))
         self._iterator: Any = None  # over the times of the rows being played in the dense lane, else None
         self._times: list[int] = []  # what it iterates
         self._rows: Ints | None = (
@@ -132,17 +133,18 @@ class Engine:
         )
         self._start = 0
         self._row = -1  # the row being visited outside the dense lane, else -1
-        self._cursor = 0  # rows of the block already played
+        self._cursor: int  # rows of the block already played
         self._until = 0  # the row where playing stops for what is due next
-        self._decided = 0  # rows the block strategies have seen
-        self._synced = 0  # rows already in the last prices
-        self._barred = 0  # rows already in the bars
-        self._first_rows: dict[int, int] = {}  # instant → first row at or after it
-        self._next_rows: Ints | None = None  # row → next row of the same instrument
-        self._waiting: dict[str, int] = {}  # sparse lane: symbol with working orders → its next row
+        self._decided: int  # rows the block strategies have seen
+        self._synced: int  # rows already in the last prices
+        self._barred: int  # rows already in the bars
+        self._first_rows: dict[int, int]  # instant → first row at or after it
+        self._next_rows: Ints | None  # row → next row of the same instrument
+        self._waiting: dict[str, int]  # sparse lane: symbol with working orders → its next row
         self._matching = False  # the desk is at work: what raises now is our defect, not a strategy's
         self._seq = 0  # sequence number of the next tick
         self._boundary = 0  # the instant being handled between ticks
+        self._next_mark = self._last_mark = FAR  # equity is marked once a minute of tape time
         # what is due
         self._agenda: list[Item] = []
         self._quiet: list[Item] = []
@@ -184,6 +186,7 @@ class Engine:
         for owner, strategy in enumerate(self.strategies):
             if not self.halted[owner] and overrides(strategy, "on_stop"):
                 self._guard(owner, "on_stop", strategy.on_stop)
+        self._sync(self._cursor)
         self._mark(self._boundary)
         result = self.result
         result.halted = tuple(self.halted)
@@ -218,23 +221,19 @@ class Engine:
             row = self._row
         else:
             return self._seq, self._boundary
-        return self._block.first + row, self._block.ts.item(row)
+        return self._block.first + row, self._ts_at(row)
 
     def event_of(self, index: int) -> tuple[int, int, int]:
         """Sequence number and time of the event being handled, and the last price of one instrument by then."""
-        iterator = self._iterator
-        if iterator is not None:
-            row = len(self._times) - iterator.__length_hint__() - 1
-            row = self._start + row if self._rows is None else self._rows.item(row)
-        elif self._row >= 0:
-            row = self._row
-        else:
-            return self._seq, self._boundary, self.last_price(index)
-        block = self._block
-        if block.instrument.item(row) == index:
-            return block.first + row, block.ts.item(row), block.price.item(row)
-        self._sync(row + 1)
-        return block.first + row, block.ts.item(row), self._last.item(index)
+        seq, ts = self.position_of()
+        row = seq - self._block.first
+        if (
+            row < len(self._block)
+            and self._index_at(row) == index
+            and (self._iterator is not None or self._row >= 0)
+        ):
+            return seq, ts, self._price_at(row)
+        return seq, ts, self.last_price(index)
 
     def sequence(self) -> int:
         """Sequence number of the event being handled."""
@@ -268,12 +267,19 @@ class Engine:
         return self._cursor - 1
 
     def _sync(self, end: int) -> None:
+        """Take rows before ``end`` into the last prices, and the equity marks that were due among them."""
         if end > self._synced:
-            rows = slice(self._synced, end)
-            self._last[self._block.instrument[rows]] = self._block.price[
-                rows
-            ]  # of equal indexes the last write stays
-            self._synced = end
+            ts = self._ts_at(end - 1)
+            if self._next_mark <= ts:
+                self._mark_to(ts)
+            self._copy(end)
+
+    def _copy(self, end: int) -> None:
+        rows = slice(self._synced, end)
+        self._last[self._block.instrument[rows]] = self._block.price[
+            rows
+        ]  # of equal indexes the last write stays
+        self._synced = max(end, self._synced)
 
     @property
     def playing(self) -> Block:
@@ -344,11 +350,7 @@ class Engine:
         size = len(block)
         if not size:
             return
-        self._block = block
-        self._cursor = self._synced = self._barred = self._decided = 0
-        self._first_rows.clear()
-        self._waiting.clear()
-        self._next_rows = None
+        self._take(block)
         if not self.result.first_ts:
             self.result.first_ts = block.ts.item(0)
         while self._cursor < size:
@@ -362,6 +364,14 @@ class Engine:
         self._flush_bars()
         self._seq = block.first + size
         self.result.last_ts = block.ts.item(size - 1)
+
+    def _take(self, block: Block) -> None:
+        self._block = block
+        self._ts_at, self._index_at, self._price_at = block.ts.item, block.instrument.item, block.price.item
+        self._cursor = self._synced = self._barred = self._decided = 0
+        self._first_rows = {}
+        self._waiting = {}
+        self._next_rows = None
 
     def _walk(self, day_end: int) -> None:
         """Play rows up to the next instant that strategies can see, or to the row where the day ends."""
@@ -456,7 +466,10 @@ class Engine:
                 if symbol in working:
                     self._row = row
                     self._cursor = row + 1
-                    exchange.match(symbol, block, row, ts_of(row))
+                    ts = ts_of(row)
+                    if self._next_mark <= ts:
+                        self._mark_to(ts)
+                    exchange.match(symbol, block, row, ts)
                     self._row = -1
             else:
                 break
@@ -543,6 +556,8 @@ class Engine:
     def _meet(self, symbol: str) -> None:
         self._matching = True
         seq, ts = self.position_of()
+        if self._next_mark <= ts:
+            self._mark_to(ts)
         self.desk.exchange.match(symbol, self._block, seq - self._block.first, ts)
         self._matching = False
 
@@ -578,8 +593,10 @@ class Engine:
             if not first or first[0][0] > ts:
                 break
             due, _, _, call = heappop(first)
+            self._mark_to(due)
             self._boundary = due
             call(due)
+        self._mark_to(ts)
         self._boundary = max(self._boundary, ts)
 
     # ── the day ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -603,8 +620,8 @@ class Engine:
         for group in self._groups:
             self._plan_session(group, day)
         if self._groups:
-            first = min(g.open_ns for g in self._groups)
-            self.schedule(first + MINUTE, MARK, self._minute_mark, visible=False)
+            self._next_mark = min(g.open_ns for g in self._groups) + MINUTE
+            self._last_mark = max(g.close_ns for g in self._groups) - MINUTE
         for timer in self.host.timers:
             self.plan_timer(timer, midnight)
 
@@ -668,18 +685,22 @@ class Engine:
         self.desk.close_session(group.indexes, ts)
         self._is_open[group.indexes] = False
         self._all_open = False
+        self._sync(self._cursor)
         self._mark(ts)
 
-    def _minute_mark(self, ts: int) -> None:
-        self._mark(ts)
-        if ts + MINUTE < max(g.close_ns for g in self._groups):
-            self.schedule(ts + MINUTE, MARK, self._minute_mark, visible=False)
+    def _mark_to(self, ts: int) -> None:
+        """Catch up on the minute marks due by ``ts``: nothing is cut for them, so they are taken before what they
+        would miss, a fill or newer last prices."""
+        while self._next_mark <= ts:
+            due = self._next_mark
+            self._copy(self._first_row(due))
+            self._mark(due)
+            self._next_mark = due + MINUTE if due < self._last_mark else FAR
 
     def _mark(self, ts: int) -> None:
-        last = self.last_prices()
-        books = self.desk.books
-        earned = tuple(book.equity(last) - book.capital for book in books)
-        equity = self.desk.mark(ts)
+        last = self._last.tolist()
+        earned = tuple(book.equity(last) - book.capital for book in self.desk.books)
+        equity = self.desk.mark(ts, last)
         self.result.marks.append(Mark(ts, equity, self.desk.gross, earned))
 
     # ── bars ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,6 +17,7 @@ Rules, each the careful side of what a real book would do:
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -62,6 +63,7 @@ class Exchange:
 
     def __init__(self, fills: Fills, owner: Owner) -> None:
         self.working: dict[str, list[Order]] = {}  # by symbol
+        self._quiet: dict[str, tuple[int, int] | None] = {}  # by symbol: prices between which nothing happens
         self._owner = owner
         self._fills = fills
         self._latency = round(fills.latency_ms * 1e6)
@@ -76,6 +78,7 @@ class Exchange:
             delay += random.Random(f"{self._fills.seed}:{order.id}").randrange(self._jitter + 1)
         order.active_ts = ts + delay
         symbol = order.signal.symbol
+        self._quiet[symbol] = None
         queue = self.working.get(symbol)
         if queue is None:
             self.working[symbol] = [order]
@@ -93,8 +96,14 @@ class Exchange:
 
     def match(self, symbol: str, block: Block, row: int, ts: int) -> None:
         """Let one event of an instrument meet our working orders, oldest first."""
-        queue = self.working[symbol]
         price = block.price.item(row)
+        quiet = self._quiet.get(symbol)
+        if quiet is not None and quiet[0] < price < quiet[1]:
+            if block.bid is None or block.ask is None:
+                return
+            if block.bid.item(row) < quiet[1] and quiet[0] < (block.ask.item(row) or price):
+                return
+        queue = self.working[symbol]
         bid, ask, volume, offered, wanted = self._counterpart(block, row)
         band = self._owner.bands[queue[0].index]
         if band is not None and not band[0] <= price <= band[1]:
@@ -127,6 +136,22 @@ class Exchange:
                     self._owner.filled(order, left, at, block.first + row, ts)
             if order.status in WORKING:
                 self._rest(order, ts)
+        self._quiet[symbol] = self._band_of_quiet(self.working.get(symbol, ()))
+
+    def _band_of_quiet(self, queue: Sequence[Order]) -> tuple[int, int] | None:
+        """Prices strictly between which none of these orders can do anything; None if one acts on any event."""
+        low, high = 0, UNLIMITED
+        for order in queue:
+            signal = order.signal
+            waits_for = signal.limit if order.triggered or signal.stop is None else signal.stop
+            if order.status == SENT or waits_for is None:
+                return None
+            falling = (order.target > 0) == (signal.stop is None or order.triggered)  # buys low, or stops a long
+            if falling:
+                low = max(low, waits_for)
+            else:
+                high = min(high, waits_for)
+        return low, high
 
     def _counterpart(self, block: Block, row: int) -> tuple[int, int, int, int, int]:
         """Bid, ask (0: none), and how much this event gives to resting, to buying and to selling orders."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from alphapanda.errors import UnknownNameError, ValidationError
 from alphapanda.events import Bar, CancelSignal, Ints, Signal, ist
 from alphapanda.money import nearest_tick, price_units
-from alphapanda.orders import WORKING, Order
+from alphapanda.orders import SENT, WORKING, Order
 from alphapanda.portfolio import Position, worth
 from alphapanda.strategy import Strategy, overrides
 from alphapanda.times import parse_interval, parse_moment
@@ -128,7 +128,7 @@ class Account:
     @property
     def equity(self) -> float:
         """Cash plus positions at last prices, rupees."""
-        return self._engine.desk.mark(self._engine.position_of()[1]) / 100
+        return self._engine.desk.mark(self._engine.position_of()[1], self._engine.last_prices()) / 100
 
     def quantity(self, symbol: str) -> int:
         """Signed net quantity of one symbol over all strategies."""
@@ -266,7 +266,7 @@ class Host:
             ttl_ns,
             tag,
         )
-        order = Order(signal, instrument, index, owner, target=signal.quantity)
+        order = Order(signal, instrument, index, owner, SENT, "", 0, 0, 0, signal.quantity)
         if collecting is None:
             self._submit(order)
         else:

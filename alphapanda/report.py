@@ -6,6 +6,7 @@ paise, so ``round(100 * x)`` gives them back) and exchange time; quantities are 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -54,6 +55,7 @@ FRAMES = (
 )
 
 
+_FIGURES = re.compile(r"\d[\d,.:]*")
 PIECE = 65_536  # ticks read at a time for a price line
 
 
@@ -133,9 +135,16 @@ class Report:
 
     @cached_property
     def denied(self) -> list[tuple[str, int]]:
-        """Reasons our own risk rules gave, the most frequent first."""
-        found = Counter(o.reason for o in self.result.orders if o.status == DENIED)
-        return sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        """Reasons our own risk rules gave, the most frequent first; those that differ in figures only count as one."""
+        alike: dict[str, list[str]] = {}
+        for order in self.result.orders:
+            if order.status == DENIED:
+                alike.setdefault(_FIGURES.sub("#", order.reason), []).append(order.reason)
+        found = [
+            (reasons[0] if len(set(reasons)) == 1 else f"{reasons[0]} and alike", len(reasons))
+            for reasons in alike.values()
+        ]
+        return sorted(found, key=lambda item: (-item[1], item[0]))
 
     @cached_property
     def dated(self) -> bool:

@@ -77,8 +77,15 @@ def value(fill: Fill) -> int:
 
 
 def slippage(fill: Fill) -> int:
-    """What the fill cost against the price at the decision, in paise; negative is better than seen."""
-    return worth(fill.instrument, fill.quantity, fill.price_units - fill.reference)
+    """What the fill cost against the price at the decision, in paise; negative is better than seen.
+
+    A bracket's exit was decided at its stop or target price.
+    """
+    reference = fill.reference
+    if fill.leg.startswith(("sl", "tp")):
+        level = fill.signal.limit if fill.signal.stop is None else fill.signal.stop
+        reference = reference if level is None else level
+    return worth(fill.instrument, fill.quantity, fill.price_units - reference)
 
 
 def wanted(order: Order) -> int:
@@ -271,7 +278,7 @@ STATISTICS = (
         "slippage",
         "slippage",
         "money",
-        "fill prices against the last price at each decision; positive is a cost",
+        "fill prices against the last price at each decision, a bracket's exit against its level; positive is a cost",
     ),
     S("orders", "orders", "count", "orders sent, exits of brackets and square-offs included, denials not"),
     S("fills", "fills", "count", "executions, partial ones counted each"),

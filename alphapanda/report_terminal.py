@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.cells import cell_len
 from rich.columns import Columns
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from alphapanda.report import Report
 
 GAIN, LOSS, DIM = "green", "red", "bright_black"
+WRAPS_AT = 14  # characters: narrower than this a text column is left out
 LAST = 10  # orders and fills shown
 LEFT = (
     *(
@@ -63,21 +66,63 @@ def cell(foreign: object, width: int = 48) -> Text:
     return Text(text.one_line(foreign, width))
 
 
-def table(title: str, *columns: str) -> Table:
-    """A quiet table; a column whose name starts with ``>`` holds numbers."""
-    made = Table(
-        title=title,
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        title_style="bold",
-        header_style=DIM,
-        pad_edge=False,
-    )
-    for column in columns:
-        made.add_column(
-            column.lstrip(">"), justify="right" if column[0] == ">" else "left", no_wrap=column[0] == ">"
+class Fitted:
+    """A quiet table that keeps its figures whole: where the terminal is narrow it leaves out columns, and says which.
+
+    A column whose name starts with ``>`` holds numbers, with ``~`` text that may wrap; ``spare`` names what goes first.
+    """
+
+    def __init__(self, title: str, *columns: str, spare: Sequence[str] = ()) -> None:
+        self.title, self.columns, self.spare = title, columns, spare
+        self.rows: list[tuple[str | Text, ...] | None] = []
+
+    def add_row(self, *cells: str | Text) -> None:
+        """One row, a cell a column."""
+        self.rows.append(cells)
+
+    def add_section(self) -> None:
+        """A gap before what follows."""
+        self.rows.append(None)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.update(max_width=10_000)
+        made = self._made(())
+        for count in range(1, len(self.spare) + 1):
+            if console.measure(made, options=wide).minimum <= options.max_width:
+                break
+            made = self._made(self.spare[:count])
+        yield made
+
+    def _made(self, without: Sequence[str]) -> Table:
+        made = Table(
+            title=self.title,
+            caption=f"not shown at this width: {', '.join(without)}" if without else None,
+            caption_justify="left",
+            caption_style=DIM,
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+            title_style="bold",
+            header_style=DIM,
+            pad_edge=False,
         )
-    return made
+        names = [column.lstrip(">~") for column in self.columns]
+        kept = [i for i, name in enumerate(names) if name not in without]
+        rows = [row for row in self.rows if row]
+        for i in kept:
+            wraps = self.columns[i][0] == "~"
+            widths = [cell_len(names[i]), *(cell_len(str(row[i])) for row in rows)]
+            made.add_column(
+                names[i],
+                justify="right" if self.columns[i][0] == ">" else "left",
+                no_wrap=not wraps,
+                min_width=min(max(widths), WRAPS_AT) if wraps else max(widths),
+            )
+        for row in self.rows:
+            if row is None:
+                made.add_section()
+            else:
+                made.add_row(*(row[i] for i in kept))
+        return made
 
 
 def render(report: Report, last: int = LAST) -> RenderableType:
@@ -90,7 +135,7 @@ def render(report: Report, last: int = LAST) -> RenderableType:
     if report.result.orders:
         parts.append(_orders(report, last))
     if report.denied:
-        denials = table("denied by our own risk rules", ">times", "reason")
+        denials = Fitted("denied by our own risk rules", ">times", "~reason")
         for reason, count in report.denied[:12]:
             denials.add_row(text.whole(count), cell(reason, 120))
         parts.append(denials)
@@ -154,17 +199,18 @@ def _figures(report: Report) -> RenderableType:
     return Columns(sides, padding=(1, 6))
 
 
-def _strategies(report: Report) -> Table:
-    made = table(
+def _strategies(report: Report) -> RenderableType:
+    made = Fitted(
         "strategies",
         "strategy",
-        "parameters",
+        "~parameters",
         ">orders",
         ">fills",
         ">denied",
         ">trades",
         ">charges",
         ">net P&L",
+        spare=("parameters", "orders"),
     )
     for row in report.by_strategy:
         name = cell(row.name)
@@ -177,8 +223,8 @@ def _strategies(report: Report) -> Table:
     return made
 
 
-def _charges(report: Report) -> Table:
-    made = table("charges", "kind", ">rupees", ">share")
+def _charges(report: Report) -> RenderableType:
+    made = Fitted("charges", "kind", ">rupees", ">share")
     total = report.stats.paise("charges")
     labels = {s.key: s.label for s in STATISTICS}
     for kind in KINDS:
@@ -198,11 +244,12 @@ def _shown(last: int, total: int) -> str:
     return f"last {last} of {text.whole(total)}" if total > last else text.whole(total)
 
 
-def _fills(report: Report, last: int) -> Table:
+def _fills(report: Report, last: int) -> RenderableType:
     fills = report.result.fills
-    made = table(
+    made = Fitted(
         f"fills ({_shown(last, len(fills))})",
-        *("time", "strategy", "symbol", "side", ">quantity", ">price", ">charges", ">realized", "tag"),
+        *("time", "strategy", "symbol", "side", ">quantity", ">price", ">charges", ">realized", "~tag"),
+        spare=("tag", "strategy", "charges"),
     )
     for f in fills[-last:]:
         made.add_row(
@@ -216,11 +263,12 @@ def _fills(report: Report, last: int) -> Table:
     return made
 
 
-def _orders(report: Report, last: int) -> Table:
+def _orders(report: Report, last: int) -> RenderableType:
     orders = report.result.orders
-    made = table(
+    made = Fitted(
         f"orders ({_shown(last, len(orders))})",
-        *("time", "strategy", "symbol", "side", ">quantity", "kind", ">filled", "status", "reason"),
+        *("time", "strategy", "symbol", "side", ">quantity", "kind", ">filled", "status", "~reason"),
+        spare=("strategy", "reason", "kind"),
     )
     for o in orders[-last:]:
         quiet = DIM if o.status in ENDED and not o.filled else ""

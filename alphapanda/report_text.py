@@ -205,11 +205,12 @@ def headline(report: Report) -> str:
     names = one_line(
         ", ".join(r.strategies[:4]) + (f" and {len(r.strategies) - 4} more" if len(r.strategies) > 4 else "")
     )
-    return f"{names or 'no strategy'} · {symbols_text(report)} · {span(r.first_ts, r.last_ts)}"
+    return f"{names or 'no strategy'} · {span(r.first_ts, r.last_ts)} · {symbols_text(report)}"
 
 
 def symbols_text(report: Report) -> str:
-    """The instruments of the run, the first few by name."""
-    symbols = [i.symbol for i in report.result.instruments]
-    more = f" and {len(symbols) - 4} more" if len(symbols) > 4 else ""
-    return one_line(", ".join(symbols[:4]) + more) or "no instrument"
+    """The instruments that orders named, else those of the tape; the first few by name."""
+    ordered = {order.symbol for order in report.result.orders}
+    symbols = [i.symbol for i in report.result.instruments if not ordered or i.symbol in ordered]
+    more = f" and {len(symbols) - 3} more" if len(symbols) > 3 else ""
+    return one_line(", ".join(symbols[:3]) + more) or "no instrument"

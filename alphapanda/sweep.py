@@ -8,9 +8,11 @@ to a temporary sealed file. A point that fails says so in its ``error``; the oth
 from __future__ import annotations
 
 import enum
+import importlib
 import importlib.util
 import inspect
 import itertools
+import pickle
 import signal
 import sys
 import tempfile
@@ -43,6 +45,7 @@ FIGURES = (
     *("trades", "hit_rate_percent", "charges", "denials"),
 )
 TEXTS = ("digest", "error")
+DIED = "its worker process died: out of memory, or ended by something the class calls"
 HELD = 2_000_000  # ticks: a tape up to this long is decoded once a worker, a longer one is streamed at each point
 
 Metric = str | Callable[["Report"], float]
@@ -127,12 +130,10 @@ def sweep(
 
 def _check(strategy_class: Any, workers: Any) -> None:
     if not isinstance(strategy_class, type) or not issubclass(strategy_class, Strategy):
-        shown = (
-            type(strategy_class).__name__ if isinstance(strategy_class, Strategy) else repr(strategy_class)
-        )
+        name = type(strategy_class).__name__ if isinstance(strategy_class, Strategy) else "MyStrategy"
         raise ValidationError(
-            f"sweep makes the instances itself and was given {strategy_class!r}",
-            fix=f"pass the class: sweep({shown}, data, ...)",
+            "sweep makes the instances itself and needs a Strategy class",
+            fix=f"pass the class: sweep({name}, data, ...)",
             code="E_STRATEGY",
         )
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
@@ -210,7 +211,7 @@ def _metrics(metric: Metric | Sequence[Metric]) -> dict[str, Metric]:
 def _column(pl: Any, name: str, values: list[Any], taken: Sequence[str]) -> pl.Series:
     """One parameter's values; text where the values have no common type."""
     name = f"parameter_{name}" if name in taken else name
-    kinds = {type(value) for value in values}
+    kinds: set[Any] = {type(value) for value in values}
     if kinds <= {bool} or kinds <= {int} or kinds <= {str}:
         return pl.Series(name, values)
     if kinds <= {int, float}:
@@ -257,10 +258,8 @@ def _told(error: BaseException) -> str:
 def _rows(job: Job, points: list[Point], workers: int | None) -> Found[None]:
     """Each point's number and row, as they finish."""
     if workers is None:
-        from loky import cpu_count
-
-        workers = cpu_count()
-    workers = min(workers, len(points))
+        workers = _loky().cpu_count()
+    workers = min(workers or 1, len(points))
     if workers == 1:
         for index, values in enumerate(points):
             yield index, point(job, values)
@@ -271,22 +270,35 @@ def _rows(job: Job, points: list[Point], workers: int | None) -> Found[None]:
 
 def _packed(job: Job, folder: Path) -> bytes:
     """The job for the trip: ticks by path, the class by value unless a worker imports the very same file."""
-    import cloudpickle
-
+    cloudpickle = _cloudpickle()
     tape: Tape = job.tape
     if tape._source.in_memory:  # pyright: ignore[reportPrivateUsage] - a tape on disk travels as its path already
         job = msgspec.structs.replace(job, tape=readers.tape(tape.save(folder / "tape.parquet")))
     module = sys.modules.get(job.strategy.__module__)
-    by_value = (
+    strange = (
         module is not None and module.__name__ != "__main__" and not _importable(module.__name__, module)
     )
-    if by_value:
+    if strange:
         cloudpickle.register_pickle_by_value(module)
     try:
         return cloudpickle.dumps((job.strategy, job.settings, job.tape, job.run, job.metrics))
+    except (TypeError, ValueError, AttributeError, RecursionError, pickle.PicklingError) as error:
+        raise ValidationError(
+            f"{job.strategy.__name__} cannot be sent to worker processes: {error}",
+            fix="keep open files, locks and connections out of the class and the globals it uses, or pass workers=1",
+            code="E_STRATEGY",
+        ) from error
     finally:
-        if by_value:
+        if strange:
             cloudpickle.unregister_pickle_by_value(module)
+
+
+def _loky() -> Any:  # neither carries types, and both load only when a sweep starts workers
+    return importlib.import_module("loky")
+
+
+def _cloudpickle() -> Any:  # what loky itself sends work with
+    return importlib.import_module("cloudpickle")
 
 
 def _importable(name: str, module: Any) -> bool:
@@ -312,19 +324,13 @@ def _spread(packed: bytes, points: list[Point], workers: int) -> Found[None]:
         for index in suspects:
             alone = [index]
             for _ in (yield from _pool(packed, points, alone, 1)):
-                yield (
-                    index,
-                    {
-                        "error": "its worker process died: out of memory, or killed by something the class calls"
-                    },
-                )
+                yield index, {"error": DIED}
 
 
 def _pool(packed: bytes, points: list[Point], waiting: list[int], workers: int) -> Found[list[int]]:
     """Takes points off ``waiting`` and yields their rows; returns those that ran when a worker died."""
-    from loky import BrokenProcessPool, ProcessPoolExecutor
-
-    pool = ProcessPoolExecutor(min(workers, len(waiting)), initializer=_start, initargs=(packed,))
+    loky = _loky()
+    pool: Any = loky.ProcessPoolExecutor(min(workers, len(waiting)), initializer=_start, initargs=(packed,))
     running: dict[Future[Row], int] = {}
     finished = False
     try:
@@ -333,12 +339,12 @@ def _pool(packed: bytes, points: list[Point], waiting: list[int], workers: int) 
                 index = waiting.pop()
                 try:
                     running[pool.submit(_work, points[index])] = index
-                except BrokenProcessPool:
+                except loky.BrokenProcessPool:
                     return sorted([index, *running.values()])
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 error = future.exception()
-                if isinstance(error, BrokenProcessPool):
+                if isinstance(error, loky.BrokenProcessPool):
                     return sorted(running.values())
                 index = running.pop(future)
                 yield index, future.result() if error is None else {"error": _told(error)}
@@ -363,9 +369,7 @@ def _work(values: Point) -> Row:
     """In a worker: one point; the first one unpacks the job."""
     global _job
     if _job is None:
-        import cloudpickle
-
-        strategy, settings, tape, run, metrics = cloudpickle.loads(_packed_job)
+        strategy, settings, tape, run, metrics = _cloudpickle().loads(_packed_job)
         _job = Job(strategy, settings, _held(tape), run, metrics)
     return point(_job, values)
 

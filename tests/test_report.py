@@ -236,6 +236,15 @@ def test_one_trade_is_right_to_the_paisa():
     assert report.orders["average_price"].to_list() == [1500.0, 1515.0]
 
 
+def test_slippage_of_a_brackets_exit_is_told_against_its_level():
+    run = Run()
+    run.fill(OPEN, 10, 150_000)
+    exit_order = run.order(OPEN, -10, 150_000, leg="sl")
+    exit_order.signal = msgspec.structs.replace(exit_order.signal, stop=149_000)
+    run.fill(OPEN + MINUTE, -10, 148_900, reference=150_000, order=exit_order)
+    assert Report(run.done()).fills["slippage"].to_list() == [0.0, 10.0]
+
+
 def test_a_fill_through_zero_ends_one_trade_and_starts_the_next():
     run = Run()
     run.fill(OPEN, 10, 150_000, charges=(100, 0, 0, 0, 0, 0, 0, 0))

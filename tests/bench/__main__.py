@@ -298,9 +298,9 @@ def main() -> None:
     """Run the rounds."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round, about a minute")
-    parser.add_argument("--rounds", type=int, help="7, or 1 with --quick")
+    parser.add_argument("--rounds", type=int, help="6, or 1 with --quick")
     options = parser.parse_args()
-    count = options.rounds or (1 if options.quick else 7)
+    count = options.rounds or (1 if options.quick else 6)
     ignore_output()
     console = Console()
     console = console if console.is_terminal else Console(width=150)

@@ -1,0 +1,406 @@
+"""The command line: ``alphapanda demo``, ``backtest`` and ``doctor``.
+
+Exit codes: 0 all well; 1 a strategy was halted, a run failed, or the doctor found something required missing; 2 what
+was typed or given is wrong; 78 the settings are wrong; 130 interrupted. An error is one block on stderr, a sentence
+and a fix; ``--debug`` shows where it was raised. Heavy imports wait until a command needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import enum
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+import webbrowser
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from alphapanda.errors import (
+    AlphaPandaException,
+    ConfigurationError,
+    RulebookError,
+    UnknownNameError,
+    ValidationError,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from alphapanda.report import Report
+    from alphapanda.strategy import Parameter, Strategy
+
+OK, FAILED, USAGE, CONFIGURATION, INTERRUPTED = 0, 1, 2, 78, 130
+COMMANDS = ("demo", "backtest", "doctor")
+DAY = "2026-11-20"  # bundled
+HOME = ".alphapanda"  # in the current folder: what commands leave behind, ignored by git
+PLAIN_WIDTH = 140  # columns, where the output is not a terminal
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        options = _parser().parse_args(_checked(given))
+        return {"demo": demo, "backtest": backtest, "doctor": _doctor}[options.command](options)
+    except SystemExit as stop:  # argparse: help and version
+        return stop.code if isinstance(stop.code, int) else USAGE
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `alphapanda demo | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except AlphaPandaException as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            _tell(error.message, error.fix, error.code)
+        if isinstance(error, ConfigurationError):
+            return CONFIGURATION
+        return USAGE if isinstance(error, ValidationError | RulebookError) else FAILED
+    except Exception as error:  # noqa: BLE001 - the last stop before a person: one block, and --debug for the rest
+        if debug:
+            traceback.print_exc()
+        else:
+            _tell(
+                f"{type(error).__name__}: {error}", "run it again with --debug to see where", "E_UNEXPECTED"
+            )
+        return FAILED
+
+
+# ── what was typed ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with its complaints in the same block as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValidationError(message, fix=f"see {self.prog} --help", code="E_USAGE")
+
+
+def _checked(given: list[str]) -> list[str]:
+    command = next((word for word in given if not word.startswith("-")), None)
+    if command is not None and command not in COMMANDS:
+        raise UnknownNameError("command", command, COMMANDS, code="E_USAGE")
+    return given
+
+
+def _parser() -> Parser:
+    shared = Parser(add_help=False)
+    shared.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error was raised"
+    )
+    parser = Parser(
+        prog="alphapanda",
+        description="Trading research to live on Indian markets.",
+        parents=[shared],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"alphapanda {version('alphapanda')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    commands.required = True
+
+    one = commands.add_parser(
+        "demo", parents=[shared], help="two strategies over the bundled day", allow_abbrev=False
+    )
+    one.add_argument(
+        "--out", type=Path, default=Path(HOME), metavar="DIR", help=f"folder of the page ({HOME})"
+    )
+    one.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
+
+    two = commands.add_parser(
+        "backtest", parents=[shared], help="one strategy over your data", allow_abbrev=False
+    )
+    two.add_argument(
+        "strategy", metavar="FILE:Class", help="a Python file, or module, and the Strategy class in it"
+    )
+    two.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="DATA",
+        help="a day such as 2026-11-20, or CSV/Parquet files",
+    )
+    two.add_argument("--symbol", help="the symbol of files without such a column: NSE:INFY")
+    two.add_argument("--timezone", help="the zone of times without one: Asia/Kolkata")
+    two.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter; may be repeated"
+    )
+    two.add_argument(
+        "--capital", type=_rupees, default=1_000_000.0, metavar="RUPEES", help="1000000 unless given"
+    )
+    two.add_argument("--html", type=Path, metavar="PATH", help="write the report as a page")
+    two.add_argument("--json", action="store_true", help="print the statistics as JSON instead of tables")
+
+    commands.add_parser("doctor", parents=[shared], help="is everything in place here?", allow_abbrev=False)
+    return parser
+
+
+def _rupees(text: str) -> float:
+    try:
+        amount = float(text.replace(",", "").replace("_", ""))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of rupees") from None
+    if not 0 < amount < 1e13:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount above 0")
+    return amount
+
+
+def _tell(message: str, fix: str, code: str) -> None:
+    from rich.text import Text
+
+    from alphapanda.report_text import clean
+
+    lines = Text.assemble(("error  ", "bold red"), clean(message), (f"  [{code}]", "bright_black"))
+    if fix:
+        lines.append("\n  fix  ", "bold green")
+        lines.append(clean(fix))
+    _console(stderr=True).print(lines, soft_wrap=True, highlight=False)
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    console = Console(stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(stderr=stderr, width=PLAIN_WIDTH)
+    return console
+
+
+# ── demo ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def demo_report() -> Report:
+    """The shipped strategies over the bundled day, on one account with limits that bite."""
+    import alphapanda as ap
+    from alphapanda.examples import OpeningBreakout, VwapReversion
+    from alphapanda.readers import tape
+
+    return ap.backtest(
+        [OpeningBreakout(), VwapReversion()],
+        tape(Path(__file__).with_name("data") / f"{DAY}.parquet"),
+        limits=ap.Limits(position_notional=350_000, gross_exposure=1_000_000, daily_loss=25_000),
+        fills=ap.Fills(participation=0.1, latency_ms=50, slippage_bps=1.0),
+        progress=sys.stderr.isatty(),
+    )
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Show what two strategies did on a recorded day, here and as a page."""
+    console = _console()
+    console.print(
+        f"Two example strategies over the bundled synthetic day {DAY}: no account, no network.\n",
+        style="bold",
+    )
+    report = demo_report()
+    console.print(report)
+    page = _folder(options.out) / "demo.html"
+    report.to_html(page)
+    _next(console, page)
+    if not options.no_open and _has_screen():
+        webbrowser.open(page.resolve().as_uri())
+    return FAILED if report.halted else OK
+
+
+def _next(console: Console, page: Path) -> None:
+    from rich.text import Text
+
+    steps = Text("\n")
+    for what, how in (
+        ("the same with charts", str(page)),
+        ("the strategies", _near(Path(__file__).with_name("examples.py"))),
+        ("ten minutes, step by step", "make notebooks, then open 00_start.ipynb"),
+        (
+            "your own",
+            "alphapanda backtest mine.py:MyStrategy --data ticks.csv --symbol NSE:INFY --timezone Asia/Kolkata",
+        ),
+    ):
+        steps.append(f"{what:<27}", "bright_black")
+        steps.append(f"{how}\n", "bold")
+    console.print(steps, soft_wrap=True, highlight=False)
+
+
+def _near(path: Path) -> str:
+    """As seen from here, where it lies below."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _folder(folder: Path) -> Path:
+    """The folder, made if missing; ours says itself that git need not look."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder == Path(HOME):
+            (folder / ".gitignore").write_text("*\n", "utf-8")
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    return folder
+
+
+def _unwritable(path: Path, error: OSError) -> ValidationError:
+    return ValidationError(
+        f"{path} cannot be written: {error.strerror}",
+        fix="name a folder of your own, such as --out /tmp",
+        code="E_FILE",
+    )
+
+
+def _has_screen() -> bool:
+    if not sys.stdout.isatty() or "CI" in os.environ:
+        return False
+    return sys.platform in ("darwin", "win32") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+
+
+# ── backtest ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def backtest(options: argparse.Namespace) -> int:
+    """One strategy of the user's over the user's data."""
+    import msgspec
+
+    import alphapanda as ap
+
+    kind = _strategy(options.strategy)
+    strategy = kind(**_parameters(kind, options.param))
+    reader = {
+        name: getattr(options, name) for name in ("symbol", "timezone") if getattr(options, name) is not None
+    }
+    data = options.data[0] if len(options.data) == 1 else options.data
+    show = sys.stderr.isatty() and not options.json
+    report = ap.backtest(strategy, data, capital=options.capital, progress=show, **reader)
+    if options.json:
+        found: dict[str, Any] = {
+            "strategy": strategy.name,
+            "parameters": strategy.params,
+            "digest": report.digest,
+            "halted": report.halted,
+            "stats": dict(report.stats),
+            "denials": dict(report.denied),
+            "notes": report.result.notes,
+        }
+        print(msgspec.json.format(msgspec.json.encode(found, enc_hook=str).decode()))
+    else:
+        _console().print(report)
+    if options.html is not None:
+        try:
+            page = report.to_html(options.html)
+        except OSError as error:
+            raise _unwritable(options.html, error) from None
+        print(f"report: {page}", file=sys.stderr)
+    return FAILED if report.halted else OK
+
+
+def _strategy(text: str) -> type[Strategy]:
+    """The class that ``FILE:Class`` or ``package.module:Class`` names; without a class, the only one there."""
+    from alphapanda.strategy import Strategy
+
+    place, colon, name = text.rpartition(":")
+    if not colon:
+        place, name = text, ""
+    module = _module(place)
+    found = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__
+    }
+    if name in found:
+        return found[name]
+    if name:
+        raise UnknownNameError(f"strategy in {place}", name, found, code="E_STRATEGY")
+    if len(found) != 1:
+        listed = ", ".join(found) or "no Strategy class"
+        raise ValidationError(
+            f"{place} holds {listed}", fix=f"say which: {place}:MyStrategy", code="E_STRATEGY"
+        )
+    return next(iter(found.values()))
+
+
+def _module(place: str) -> ModuleType:
+    path = Path(place)
+    if path.suffix != ".py" and not path.exists():
+        sys.path.insert(0, "")
+        name, spec = place, None
+    else:
+        if not path.is_file():
+            raise ValidationError(
+                f"{place}: no such file", fix="name a Python file: mine.py:MyStrategy", code="E_FILE"
+            )
+        sys.path.insert(0, str(path.resolve().parent))  # so that the file's own imports work
+        name = path.stem
+        spec = importlib.util.spec_from_file_location(name, path)
+    try:
+        if spec is None or spec.loader is None:
+            return importlib.import_module(name)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    except AlphaPandaException:
+        raise
+    except Exception as error:
+        line = next(
+            (
+                f.lineno
+                for f in reversed(traceback.extract_tb(error.__traceback__))
+                if f.filename == str(path)
+            ),
+            0,
+        )
+        line = (error.lineno or 0) if isinstance(error, SyntaxError) else line
+        where = f"{place}:{line}" if line else place
+        raise ValidationError(
+            f"{where} cannot be imported: {type(error).__name__}: {error}",
+            fix="run the file with python",
+            code="E_STRATEGY",
+        ) from error
+    return module
+
+
+def _parameters(kind: type[Strategy], given: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValidationError(
+                f"--param {text!r} has no value", fix="write --param name=value", code="E_PARAM"
+            )
+        if name not in kind.parameters:
+            raise UnknownNameError(f"parameter of {kind.__name__}", name, kind.parameters, code="E_PARAM")
+        values[name] = _value(kind.parameters[name], value)
+    return values
+
+
+def _value(parameter: Parameter, text: str) -> Any:
+    """The text in the parameter's type where it reads as one; else as it is, for the parameter itself to refuse."""
+    kind = parameter.kind
+    if kind is bool:
+        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(
+            text.lower(), text
+        )
+    if issubclass(kind, enum.Enum) or kind not in (int, float):
+        return text
+    try:
+        return kind(text.replace("_", ""))
+    except ValueError:
+        return text
+
+
+# ── doctor ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from alphapanda.doctor import findings, table
+    from alphapanda.events import IST
+
+    today = dt.datetime.now(IST).date()  # noqa: TID251 - a shell asks the clock; nothing decides on it
+    found = findings(today)
+    _console().print(table(found))
+    return FAILED if any(finding.state == "missing" for finding in found) else OK
