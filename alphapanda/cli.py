@@ -346,14 +346,8 @@ def _module(place: str) -> ModuleType:
     except AlphaPandaException:
         raise
     except Exception as error:
-        line = next(
-            (
-                f.lineno
-                for f in reversed(traceback.extract_tb(error.__traceback__))
-                if f.filename == str(path)
-            ),
-            0,
-        )
+        frames = reversed(traceback.extract_tb(error.__traceback__))
+        line = next((f.lineno for f in frames if Path(f.filename).resolve() == path.resolve()), 0)
         line = (error.lineno or 0) if isinstance(error, SyntaxError) else line
         where = f"{place}:{line}" if line else place
         raise ValidationError(

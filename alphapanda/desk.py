@@ -15,7 +15,7 @@ import msgspec
 
 from alphapanda.charges import KINDS, ChargeRates
 from alphapanda.events import SECOND, Fill, Signal
-from alphapanda.exchange import Exchange, Fills
+from alphapanda.exchange import UNLIMITED, Exchange, Fills
 from alphapanda.instruments import Instrument
 from alphapanda.money import divide
 from alphapanda.orders import (
@@ -33,6 +33,7 @@ from alphapanda.risk import Check, Limits, rules
 from alphapanda.rulebook import Rulebook
 
 GST, DP, SQUARE_OFF = (KINDS.index(kind) for kind in ("gst", "dp", "square_off"))
+PRODUCTS = ("MIS", "NRML", "CNC")
 MARK_AGE = 5 * SECOND  # of tape time for which one valuation serves the loss and exposure rules
 
 
@@ -98,14 +99,18 @@ class Desk:
         self.open = [False] * count
         self.bands: list[tuple[int, int] | None] = [None] * count
         self.freeze: list[int | None] = [None] * count
-        self._rates: dict[str, dict[int, ChargeRates]] = {"MIS": {}, "NRML": {}, "CNC": {}}
+        self._rates: dict[str, dict[int, ChargeRates]] = {product: {} for product in PRODUCTS}
         self._delivered: set[tuple[int, int]] = set()  # (owner, instrument) that paid today's DP charge
         self._bought_today: dict[
             tuple[int, int], int
         ] = {}  # delivery bought today, not from the demat account
         self.products: list[tuple[str, ...]] = [()] * count
         self.no_entry: dict[tuple[int, str], str] = {}  # (instrument, product) → why it takes no new position
-        self.standing: list[str | None] = [None] * count  # why no order of the instrument can pass now
+        # by product and instrument: why no order can pass now
+        self.standing: dict[str, list[str | None]] = {product: [None] * count for product in PRODUCTS}
+        self._units = [
+            (1, UNLIMITED)
+        ] * count  # lot and most of one order: within them no rule on either can refuse
         # the account
         self.net = [0] * count
         self.buying = [0] * count  # working, not yet filled; exits of brackets are not counted
@@ -128,39 +133,56 @@ class Desk:
         """Check a signal's order and send it to the venue, or deny it with the first rule's reason."""
         signal, index, quantity = order.signal, order.index, order.target
         self.orders.append(order)
-        reason = self.standing[index]
-        if reason is None and not signal.reference:
-            reason = f"price: {order.instrument.symbol} has not traded yet"
-        if reason is not None:
-            self.deny(order, reason)
-            return
         held = self.net[index]
-        after = held + quantity + (self.buying if quantity > 0 else self.selling)[index]
-        self.position_after = after
+        working = self.buying if quantity > 0 else self.selling
+        self.position_after = after = held + working[index] + quantity
         self.reducing = 0 <= after < held if quantity < 0 else held < after <= 0
         n, d = self._ratios[index]
         named = signal.limit or signal.stop
         self.notional = abs(quantity) * (named or signal.reference) * n // d
         if signal.ts - self._marked_at >= MARK_AGE:
             self.mark(signal.ts, self.listener.last_prices())
-        asked = self._rules
-        if named or signal.sl is not None or signal.tp is not None:
-            reason = self._first_refusal(asked.priced, order)
-        reason = reason or self._first_refusal(asked.sized, order)
-        if reason is None and not self.reducing:
-            reason = self._first_refusal(asked.growing, order)
-        reason = reason or self._first_refusal(asked.rates, order)
+        reason = self.standing[signal.product][index] or self._refusal(order, signal, named is not None)
         if reason is not None:
             self.deny(order, reason)
             return
         self.orders_today += 1
-        (self.buying if quantity > 0 else self.selling)[index] += quantity
+        working[index] += quantity
         self.exchange.add(order, signal.ts)
 
-    def _first_refusal(self, checks: list[Check], order: Order) -> str | None:
+    def _refusal(self, order: Order, signal: Signal, named: bool) -> str | None:
+        """The reason of the first rule that says no."""
+        asked = self._rules
+        if not signal.reference:
+            return f"price: {signal.symbol} has not traded yet"
+        if (named or signal.sl is not None or signal.tp is not None) and (
+            reason := self._first(asked.priced, order)
+        ):
+            return reason
+        lot, most = self._units[order.index]
+        if (order.target % lot or not -most <= order.target <= most) and (
+            reason := self._first(asked.stepped, order)
+        ):
+            return reason
+        for check in asked.sized:
+            if reason := check(order, self):
+                return reason
+        if signal.symbol in self.exchange.working and (reason := self._first(asked.crossing, order)):
+            return reason
+        if signal.product == "CNC" and (reason := self._first(asked.delivery, order)):
+            return reason
+        if not self.reducing:
+            for check in asked.growing:
+                if reason := check(order, self):
+                    return reason
+        for check in asked.rates:
+            if reason := check(order, self):
+                return reason
+        return None
+
+    def _first(self, checks: tuple[Check, ...], order: Order) -> str | None:
         for check in checks:
-            reason = check(order, self)
-            if reason is not None:
+            if reason := check(order, self):
                 return reason
         return None
 
@@ -197,7 +219,7 @@ class Desk:
 
     def filled(self, order: Order, quantity: int, price: int, seq: int, ts: int) -> None:
         """Book a fill: order, charges, position, cash; then tell the strategy; then size its protective orders."""
-        index, owner, instrument, signal = order.index, order.owner, order.instrument, order.signal
+        index, owner, signal = order.index, order.owner, order.signal
         order.filled = done = order.filled + quantity
         order.turnover += price * abs(quantity)
         order.fills += 1
@@ -213,30 +235,31 @@ class Desk:
         charges = self._charge(order, quantity)
         cost = sum(charges)
         n, d = self._ratios[index]
-        value = quantity * price * n if d == 1 else divide(quantity * price * n, d)
+        value = quantity * price if n == d else divide(quantity * price * n, d)
         book = self.books[owner]
-        position = book.position(index, instrument, signal.product)
+        position = book.position(index, order.instrument, signal.product)
         realized = position.apply(quantity, value)
         position.charges += cost
         book.cash -= value + cost
         held = self.net[index]
-        now = self.net[index] = held + quantity
+        self.net[index] = now = held + quantity
         self.gross += (abs(now) - abs(held)) * price * n // d
-        fill = Fill(
-            instrument,
-            signal,
-            order.leg,
-            order.fills,
-            seq,
-            ts,
-            quantity,
-            price,
-            charges,
-            realized,
-            book.quantity(index),
+        self.fills.append(
+            fill := Fill(
+                order.instrument,
+                signal,
+                order.leg,
+                order.fills,
+                seq,
+                ts,
+                quantity,
+                price,
+                charges,
+                realized,
+                book.quantity(index),
+            )
         )
-        self.fills.append(fill)
-        if signal.sl is not None or signal.tp is not None or order.leg or self._guards:
+        if order.leg or self._guards or signal.sl is not None or signal.tp is not None:
             self._protect(order, quantity, ts)
         self.listener.order_filled(fill, owner)
         self.listener.order_changed(order)
@@ -376,6 +399,7 @@ class Desk:
         for index, instrument in enumerate(self.instruments):
             self.products[index] = self.rulebook.products(instrument)
             self.freeze[index] = self.rulebook.freeze_quantity(instrument, day)
+            self._units[index] = instrument.lot_size, self.freeze[index] or UNLIMITED
             self.bands[index] = _band(instrument, last[index])
         self.equity_at_open = self.mark(ts, last)
         self.ask_standing()
@@ -393,9 +417,10 @@ class Desk:
 
     def ask_standing(self) -> None:
         """Ask the standing rules again: the day, a session or the halt has moved."""
-        for index in range(len(self.instruments)):
-            answers = (check(index, self) for check in self._rules.standing)
-            self.standing[index] = next((reason for reason in answers if reason is not None), None)
+        for product, answers in self.standing.items():
+            for index in range(len(self.instruments)):
+                found = (check(index, product, self) for check in self._rules.standing)
+                answers[index] = next((reason for reason in found if reason), None)
 
     def close_session(self, indexes: list[int], ts: int) -> None:
         """Continuous trading in these instruments has ended: their working orders expire."""

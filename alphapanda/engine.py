@@ -221,19 +221,21 @@ class Engine:
             row = self._row
         else:
             return self._seq, self._boundary
-        return self._block.first + row, self._ts_at(row)
+        return self.block.first + row, self._ts_at(row)
 
     def event_of(self, index: int) -> tuple[int, int, int]:
         """Sequence number and time of the event being handled, and the last price of one instrument by then."""
-        seq, ts = self.position_of()
-        row = seq - self._block.first
-        if (
-            row < len(self._block)
-            and self._index_at(row) == index
-            and (self._iterator is not None or self._row >= 0)
-        ):
-            return seq, ts, self._price_at(row)
-        return seq, ts, self.last_price(index)
+        iterator = self._iterator
+        if iterator is not None:
+            row = len(self._times) - iterator.__length_hint__() - 1
+            row = self._start + row if self._rows is None else self._rows.item(row)
+        elif self._row >= 0:
+            row = self._row
+        else:
+            return self._seq, self._boundary, self.last_price(index)
+        if self._index_at(row) == index:
+            return self.block.first + row, self._ts_at(row), self._price_at(row)
+        return self.block.first + row, self._ts_at(row), self.last_price(index)
 
     def sequence(self) -> int:
         """Sequence number of the event being handled."""
@@ -247,23 +249,24 @@ class Engine:
     def last_price(self, index: int) -> int:
         """The last traded price of one instrument in units."""
         row = self._row_now()
-        if row >= 0 and self._block.instrument.item(row) == index:
-            return self._block.price.item(row)
+        if row >= 0 and self.block.instrument.item(row) == index:
+            return self.block.price.item(row)
         self._sync(row + 1)
         return self._last.item(index)
 
-    def row_price(self, index: int, row: int) -> int:
-        """The last traded price of one instrument at a row of the current block."""
-        block = self._block
-        if block.instrument.item(row) == index:
-            return block.price.item(row)
-        before = np.flatnonzero(block.instrument[: row + 1] == index)
-        return block.price.item(before[-1]) if len(before) else self._last.item(index)
+    def row_of(self, index: int, row: int) -> tuple[int, int, int]:
+        """Sequence number and time of a row of the block, and the last price of one instrument by then."""
+        if self._index_at(row) == index:
+            price = self._price_at(row)
+        else:
+            before = np.flatnonzero(self.block.instrument[: row + 1] == index)
+            price = self._price_at(before[-1]) if len(before) else self._last.item(index)
+        return self.block.first + row, self._ts_at(row), price
 
     def _row_now(self) -> int:
         """The row of the block being handled, or the last one played when between ticks."""
         if self._iterator is not None or self._row >= 0:
-            return self.position_of()[0] - self._block.first
+            return self.position_of()[0] - self.block.first
         return self._cursor - 1
 
     def _sync(self, end: int) -> None:
@@ -276,15 +279,10 @@ class Engine:
 
     def _copy(self, end: int) -> None:
         rows = slice(self._synced, end)
-        self._last[self._block.instrument[rows]] = self._block.price[
+        self._last[self.block.instrument[rows]] = self.block.price[
             rows
         ]  # of equal indexes the last write stays
         self._synced = max(end, self._synced)
-
-    @property
-    def playing(self) -> Block:
-        """The block being played."""
-        return self._block
 
     def scale_of(self, index: Ints) -> Any:
         """Price units per rupee of each of these instruments: one number if they agree, else an array."""
@@ -366,7 +364,7 @@ class Engine:
         self.result.last_ts = block.ts.item(size - 1)
 
     def _take(self, block: Block) -> None:
-        self._block = block
+        self.block = block
         self._ts_at, self._index_at, self._price_at = block.ts.item, block.instrument.item, block.price.item
         self._cursor = self._synced = self._barred = self._decided = 0
         self._first_rows = {}
@@ -375,7 +373,7 @@ class Engine:
 
     def _walk(self, day_end: int) -> None:
         """Play rows up to the next instant that strategies can see, or to the row where the day ends."""
-        times, decisions = self._block.ts, self.host.decisions
+        times, decisions = self.block.ts, self.host.decisions
         while True:
             end = min(day_end, self._first_row(self._agenda[0][0])) if self._agenda else day_end
             if self._cursor >= end:
@@ -406,7 +404,7 @@ class Engine:
         if not self._all_open:
             start = self._cursor
             self._outside += (
-                stop - start - int(np.count_nonzero(self._is_open[self._block.instrument[start:stop]]))
+                stop - start - int(np.count_nonzero(self._is_open[self.block.instrument[start:stop]]))
             )
         if not self.warm:
             self._cursor = stop
@@ -419,7 +417,7 @@ class Engine:
         """The first row of the block at or after ``ts``."""
         row = self._first_rows.get(ts)
         if row is None:
-            row = self._first_rows[ts] = int(self._block.ts.searchsorted(ts))
+            row = self._first_rows[ts] = int(self.block.ts.searchsorted(ts))
         return row
 
     # ── the sparse lane ──────────────────────────────────────────────────────────────────────────────────────────
@@ -444,7 +442,7 @@ class Engine:
             self.desk.exchange,
             self._waiting,
             self.host.decisions,
-            self._block,
+            self.block,
         )
         working, ts_of, carry_out = exchange.working, block.ts.item, self.host.carry_out
         while True:
@@ -477,7 +475,7 @@ class Engine:
 
     def _next_row(self, index: int, start: int) -> int:
         """The first row at or after ``start`` that is a tick of the instrument; beyond the block if there is none."""
-        instrument = self._block.instrument
+        instrument = self.block.instrument
         size = len(instrument)
         if self._next_rows is None:
             narrow = (
@@ -523,13 +521,13 @@ class Engine:
         except Exception as error:
             if self._matching or handler is None or tick is None:
                 raise
-            self._cursor = self.position_of()[0] - self._block.first + 1
+            self._cursor = self.position_of()[0] - self.block.first + 1
             self._tick_failed(handler, tick, error)
         finally:
             self._iterator = None
 
     def _ticks(self, start: int, stop: int) -> Any:
-        block = self._block
+        block = self.block
         index = block.instrument[start:stop]
         self._rows, self._start = None, start
         part: Any = slice(start, stop)
@@ -558,7 +556,7 @@ class Engine:
         seq, ts = self.position_of()
         if self._next_mark <= ts:
             self._mark_to(ts)
-        self.desk.exchange.match(symbol, self._block, seq - self._block.first, ts)
+        self.desk.exchange.match(symbol, self.block, seq - self.block.first, ts)
         self._matching = False
 
     def _tick_failed(self, handler: Callable[[Tick], None], tick: Tick, error: Exception) -> None:
@@ -587,7 +585,7 @@ class Engine:
     def _fire_until(self, ts: int) -> None:
         """Handle everything due at or before ``ts``, in order of time and rank."""
         agenda, quiet = self._agenda, self._quiet
-        self._seq = self._block.first + self._cursor
+        self._seq = self.block.first + self._cursor
         while True:
             first = agenda if agenda and (not quiet or agenda[0] < quiet[0]) else quiet
             if not first or first[0][0] > ts:
@@ -608,7 +606,7 @@ class Engine:
         midnight = number * DAY - IST_OFFSET_NS
         self._day_end = midnight + DAY
         self._boundary = max(self._boundary, ts)
-        self._seq = self._block.first + self._cursor
+        self._seq = self.block.first + self._cursor
         groups: dict[tuple[int, int], Group] = {}
         for index, instrument in enumerate(self.instruments):
             times = self.rulebook.session(instrument, day)
@@ -709,7 +707,7 @@ class Engine:
         start, end = self._barred, self._cursor
         self._barred = end
         if end > start and self.bars.base:
-            block = self._block
+            block = self.block
             rows: Any = slice(start, end)
             if not self._all_open:
                 rows = np.flatnonzero(self._is_open[block.instrument[rows]]) + start

@@ -136,7 +136,9 @@ class Exchange:
                     self._owner.filled(order, left, at, block.first + row, ts)
             if order.status in WORKING:
                 self._rest(order, ts)
-        self._quiet[symbol] = self._band_of_quiet(self.working.get(symbol, ()))
+        left = self.working.get(symbol)
+        if left is not None:
+            self._quiet[symbol] = self._band_of_quiet(left)
 
     def _band_of_quiet(self, queue: Sequence[Order]) -> tuple[int, int] | None:
         """Prices strictly between which none of these orders can do anything; None if one acts on any event."""
@@ -146,7 +148,9 @@ class Exchange:
             waits_for = signal.limit if order.triggered or signal.stop is None else signal.stop
             if order.status == SENT or waits_for is None:
                 return None
-            falling = (order.target > 0) == (signal.stop is None or order.triggered)  # buys low, or stops a long
+            falling = (order.target > 0) == (
+                signal.stop is None or order.triggered
+            )  # buys low, or stops a long
             if falling:
                 low = max(low, waits_for)
             else:

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from alphapanda.desk import PRODUCTS
 from alphapanda.errors import UnknownNameError, ValidationError
 from alphapanda.events import Bar, CancelSignal, Ints, Signal, ist
 from alphapanda.money import nearest_tick, price_units
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from alphapanda.engine import Engine
 
 QUANTITY_MAX = 10**9  # beyond it a quantity is a mistake, whatever the limits say
-PRODUCTS = ("MIS", "NRML", "CNC")
 VALIDITIES = ("DAY", "IOC", "TTL")
 
 
@@ -55,7 +55,7 @@ class TickBlock:
     """
 
     def __init__(self, engine: Engine, owner: int, rows: Any, start: int) -> None:
-        block = engine.playing
+        block = engine.block
         scale = engine.scale_of(block.instrument[rows])
         self.symbols = tuple(engine.instruments[i].symbol for i in engine.host.universe[owner])
         self.ts: Ints = block.ts[rows]
@@ -75,7 +75,7 @@ class TickBlock:
         rows: Any = slice(start, end)
         live = engine.seen_by(owner)
         if live is not None:
-            mask = live[engine.playing.instrument[rows]]
+            mask = live[engine.block.instrument[rows]]
             if not mask.all():
                 rows = np.flatnonzero(mask) + start
         return cls(engine, owner, rows, start)
@@ -247,8 +247,7 @@ class Host:
             seq, ts, reference = engine.event_of(index)
         else:
             row = collecting.tape_row(at)
-            seq, ts = engine.playing.first + row, engine.playing.ts.item(row)
-            reference = engine.row_price(index, row)
+            seq, ts, reference = engine.row_of(index, row)
         signal = Signal(
             strategy.name,
             seq,
@@ -270,7 +269,7 @@ class Host:
         if collecting is None:
             self._submit(order)
         else:
-            self._keep(seq - engine.playing.first, order, None)
+            self._keep(seq - engine.block.first, order, None)
         return order
 
     def _submit(self, order: Order) -> None:
@@ -311,7 +310,7 @@ class Host:
         if self.collecting is None:
             self._withdraw(order, signal)
         else:
-            self._keep(seq - self.engine.playing.first, order, signal)
+            self._keep(seq - self.engine.block.first, order, signal)
 
     def _withdraw(self, order: Order, signal: CancelSignal) -> None:
         self.engine.result.cancels.append(signal)

@@ -56,7 +56,7 @@ class BarLike(Protocol):
     @property
     def ts(self) -> int: ...  # ns since 1970 UTC
     @property
-    def minute(self) -> int: ...  # whole minutes from the session's open to the bar's start
+    def minute(self) -> int: ...  # minutes from the session's open to the bar's end
     @property
     def high(self) -> float: ...
     @property
@@ -762,10 +762,10 @@ class VWAP(BarIndicator):
 
 
 class OpeningRange(BarIndicator):
-    """``high`` and ``low`` of the bars that start in a session's first ``minutes``; ``value`` is halfway.
+    """``high`` and ``low`` of the bars that end within a session's first ``minutes``; ``value`` is halfway.
 
-    Ready with the first bar that starts at or after that minute (itself not part of the range), whatever the
-    bars' length, until the session ends. A session is new when ``ts`` passes midnight IST or ``minute`` runs
+    Ready with the first bar that ends at or after that minute, until the session ends: with one-minute bars the
+    fifteenth bar completes a range of 15. A session is new when ``ts`` passes midnight IST or ``minute`` runs
     back (two sessions in a day). A session first seen after its opening has no range and is never ready.
     """
 
@@ -795,10 +795,10 @@ class OpeningRange(BarIndicator):
             self.reset()
             self._day = day
         self._minute = minute
-        if minute < self.minutes:
+        if minute <= self.minutes:
             self._high = max(self._high, high)
             self._low = min(self._low, low)
-        elif self.value is None and self._high > LOWEST:
+        if minute >= self.minutes and self.value is None and self._high > LOWEST:
             self.high, self.low = self._high, self._low
             self.value = (self.high + self.low) / 2.0
         return self.value

@@ -216,7 +216,9 @@ def price_lines(
         for index, (ts, units) in found.items():
             own = block.instrument == index
             price = block.price[own]
-            keep = thinned(price, max(64, len(price) // 32))
+            keep = thinned(
+                price, min(max(256, len(price) // 4), POINTS // 2)
+            )  # bounded a block, even over the day
             ts.append(block.ts[own][keep])
             units.append(price[keep])
     lines: dict[str, tuple[Ints, Ints]] = {}

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from alphapanda.desk import Desk
 
 Check = Callable[[Order, "Desk"], str | None]
-Standing = Callable[[int, "Desk"], str | None]  # asked about an instrument, by its dense index
+Standing = Callable[
+    [int, str, "Desk"], str | None
+]  # asked about an instrument, by its dense index, and a product
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,37 +72,41 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """The rules in the order they are asked, by what they depend on, so that an order is asked only what concerns it.
+    """The rules by what they depend on, in the order they are asked, so that an order is asked only what concerns it.
 
-    ``standing`` give one answer for every order of an instrument until the desk's day moves on; ``priced`` concern
-    orders that name a price; ``sized`` every order; ``growing`` those that do not just shrink the account's position:
-    a limit on size or loss must never trap a position. ``rates`` come last: what another rule refuses uses up no rate.
+    ``standing`` give one answer for every order of an instrument and product until the desk's day moves on. Of the
+    rest, ``priced`` concern orders that name a price, ``stepped`` quantities off the lot or above the freeze quantity,
+    ``sized`` every order, ``crossing`` orders that meet own working ones, ``delivery`` CNC, ``growing`` orders that do
+    not just shrink the account's position (a limit on size or loss must never trap a position), and ``rates`` come
+    last: what another rule refuses uses up no rate.
     """
 
-    standing: list[Standing]
-    priced: list[Check]
-    sized: list[Check]
-    growing: list[Check]
-    rates: list[Check]
+    standing: tuple[Standing, ...]
+    priced: tuple[Check, ...]
+    stepped: tuple[Check, ...]
+    sized: tuple[Check, ...]
+    crossing: tuple[Check, ...]
+    delivery: tuple[Check, ...]
+    growing: tuple[Check, ...]
+    rates: tuple[Check, ...]
 
 
 def rules(limits: Limits) -> Rules:
     """Make every rule that ``limits`` switches on."""
     money = {name: None if (v := getattr(limits, name)) is None else round(v * PAISE) for name in MONEY}
     return Rules(
-        standing=[not_halted, instrument_allowed(limits.instruments), segment_open],
+        standing=(not_halted, instrument_allowed(limits.instruments), segment_open, product_offered),
         priced=_on(tick, circuit, (price_band, limits.price_band)),
+        stepped=(lot, freeze),
         sized=_on(
-            product_allowed,
-            lot,
-            freeze,
             (max_order_quantity, limits.order_quantity),
             (max_order_notional, money["order_notional"]),
-            no_short_delivery,
-            (lambda _: self_cross, limits.self_cross or None),
             (duplicate, limits.duplicate_seconds and int(limits.duplicate_seconds * SECOND)),
         ),
+        crossing=(self_cross,) if limits.self_cross else (),
+        delivery=(no_short_delivery,),
         growing=_on(
+            entry_open,
             (max_position_quantity, limits.position_quantity),
             (max_position_notional, money["position_notional"]),
             (max_daily_loss, money["daily_loss"]),
@@ -125,19 +131,19 @@ MONEY = (
 )  # limits in rupees
 
 
-def _on(*entries: Check | tuple[Callable[[Any], Check], Any]) -> list[Check]:
+def _on(*entries: Check | tuple[Callable[[Any], Check], Any]) -> tuple[Check, ...]:
     """The rules themselves, and those of (maker, limit) whose limit is set."""
-    return [
+    return tuple(
         entry[0](entry[1]) if isinstance(entry, tuple) else entry
         for entry in entries
         if not (isinstance(entry, tuple) and entry[1] is None)
-    ]
+    )
 
 
 # ── certainties ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def not_halted(index: int, desk: Desk) -> str | None:
+def not_halted(index: int, product: str, desk: Desk) -> str | None:
     """No order while the desk is halted."""
     return f"halted: {desk.halted}" if desk.halted else None
 
@@ -145,7 +151,7 @@ def not_halted(index: int, desk: Desk) -> str | None:
 def instrument_allowed(allowed: tuple[str, ...] | None) -> Standing:
     """The instrument can be traded at all, has not expired, and is on the allowed list if there is one."""
 
-    def check(index: int, desk: Desk) -> str | None:
+    def check(index: int, product: str, desk: Desk) -> str | None:
         instrument = desk.instruments[index]
         if allowed is not None and instrument.symbol not in allowed:
             return f"instrument: {instrument.symbol} is not among the allowed instruments"
@@ -161,22 +167,25 @@ def instrument_allowed(allowed: tuple[str, ...] | None) -> Standing:
     return check
 
 
-def segment_open(index: int, desk: Desk) -> str | None:
+def segment_open(index: int, product: str, desk: Desk) -> str | None:
     """The venue trades this instrument continuously right now."""
     if desk.open[index]:
         return None
     return f"segment: {desk.instruments[index].exchange} is not in its continuous session"
 
 
-def product_allowed(order: Order, desk: Desk) -> str | None:
-    """The product exists for the instrument and still takes new positions today."""
-    product, offered = order.signal.product, desk.products[order.index]
-    if product not in offered:
-        use = " or ".join(offered) or "another instrument"
-        return f"product: {product} is not offered on {order.instrument.symbol}; use {use}"
-    if not desk.no_entry or desk.reducing:
+def product_offered(index: int, product: str, desk: Desk) -> str | None:
+    """The product exists for the instrument."""
+    offered = desk.products[index]
+    if product in offered:
         return None
-    return desk.no_entry.get((order.index, product))
+    use = " or ".join(offered) or "another instrument"
+    return f"product: {product} is not offered on {desk.instruments[index].symbol}; use {use}"
+
+
+def entry_open(order: Order, desk: Desk) -> str | None:
+    """The product still takes new positions today: MIS stops before the broker squares it off."""
+    return desk.no_entry.get((order.index, order.signal.product)) if desk.no_entry else None
 
 
 def lot(order: Order, desk: Desk) -> str | None:
@@ -305,24 +314,22 @@ def self_cross(order: Order, desk: Desk) -> str | None:
 
 def duplicate(window: int) -> Check:
     """The same order of the same strategy again within ``window`` nanoseconds is a repeat, not a decision."""
-    latest: dict[tuple[int, int, bool], Signal] = {}
+    latest: dict[tuple[int, int, bool], Signal] = {}  # by owner, instrument and side
 
     def check(order: Order, desk: Desk) -> str | None:
         signal = order.signal
         key = (order.owner, order.index, signal.quantity > 0)
         before = latest.get(key)
-        if (
-            before is not None
-            and signal.ts - before.ts < window
-            and signal.quantity == before.quantity
-            and signal.limit == before.limit
-            and signal.stop == before.stop
-        ):
+        if before is not None and signal.ts - before.ts < window and _same(signal, before):
             return f"duplicate: the same order came {(signal.ts - before.ts) / SECOND:g} s ago"
         latest[key] = signal
         return None
 
     return check
+
+
+def _same(one: Signal, other: Signal) -> bool:
+    return one.quantity == other.quantity and one.limit == other.limit and one.stop == other.stop
 
 
 def no_short_delivery(order: Order, desk: Desk) -> str | None:

@@ -44,6 +44,7 @@ FIGURES = (
     *("net_pnl", "return_percent", "sharpe", "max_drawdown_percent"),
     *("trades", "hit_rate_percent", "charges", "denials"),
 )
+WAKES = 0.2  # seconds: a wait without end would keep an interrupt waiting on some systems
 TEXTS = ("digest", "error")
 DIED = "its worker process died: out of memory, or ended by something the class calls"
 HELD = 2_000_000  # ticks: a tape up to this long is decoded once a worker, a longer one is streamed at each point
@@ -341,7 +342,7 @@ def _pool(packed: bytes, points: list[Point], waiting: list[int], workers: int) 
                     running[pool.submit(_work, points[index])] = index
                 except loky.BrokenProcessPool:
                     return sorted([index, *running.values()])
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            done, _ = wait(running, WAKES, FIRST_COMPLETED)
             for future in done:
                 error = future.exception()
                 if isinstance(error, loky.BrokenProcessPool):

@@ -136,9 +136,10 @@ class Chaos(ap.Strategy):
             options = {"stop": far, "limit": self.round_price(symbol, max(1.0, far + sign * 0.1))}
         elif what in (10, 11, 12):
             wide = 0.05 * draw.randrange(2, 12)
+            base = near if what == 12 else last
             options = {
-                "sl": self.round_price(symbol, max(0.5, last - sign * wide)),
-                "tp": self.round_price(symbol, max(0.5, last + sign * wide)),
+                "sl": self.round_price(symbol, max(0.5, base - sign * wide)),
+                "tp": self.round_price(symbol, max(0.5, base + sign * wide)),
             }
             if what == 12:
                 options["limit"] = near

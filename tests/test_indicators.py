@@ -61,7 +61,7 @@ CASES: list[tuple[Callable[[], Indicator], int]] = [
     (lambda: Donchian(5), 5),
     (lambda: Stochastic(5, 3, 2), 8),
     (lambda: VWAP(), 1),
-    (lambda: OpeningRange(5), 6),
+    (lambda: OpeningRange(5), 5),
 ]
 MAKERS = [make for make, _ in CASES]
 NAMES = [repr(make()) for make in MAKERS]
@@ -85,7 +85,7 @@ def session_bars(count: int, seed: int = 1, step: float = 0.05) -> pl.DataFrame:
         high = max(open_, close) + step * draw.randint(0, 9)
         low = min(open_, close) - step * draw.randint(0, 9)
         ts = OPEN_NS + day * DAY_NS + minute * MINUTE_NS
-        rows.append((ts, minute, open_, high, low, close, draw.randint(0, 500)))
+        rows.append((ts, minute + 1, open_, high, low, close, draw.randint(0, 500)))
     return pl.DataFrame(rows, schema=["ts", "minute", "open", "high", "low", "close", "volume"], orient="row")
 
 
@@ -530,7 +530,7 @@ def test_vwap_takes_ticks_and_restarts_at_midnight_ist() -> None:
 @pytest.mark.parametrize("minutes", [1, 5, 15])
 def test_opening_range_equals_a_group_by_day(long: pl.DataFrame, minutes: int) -> None:
     days = long.with_columns(day=(pl.col("ts") + IST_OFFSET_NS) // DAY_NS)
-    inside, after = pl.col("minute") < minutes, pl.col("minute") >= minutes
+    inside, after = pl.col("minute") <= minutes, pl.col("minute") >= minutes
     ranges = days.filter(inside).group_by("day").agg(top=pl.max("high"), bottom=pl.min("low"))
     expected = days.join(ranges, on="day", how="left", maintain_order="left").select(
         high=pl.when(after).then("top"), low=pl.when(after).then("bottom")
@@ -548,10 +548,11 @@ def test_opening_range_with_long_bars_a_late_start_and_two_sessions_in_a_day() -
         )
 
     wait = (None, None)
-    assert play((0, 0, 9, 5), (0, 10, 11, 6), (0, 20, 99, 1)) == [wait, wait, (11, 5)]  # ten-minute bars
+    assert play((0, 5, 9, 5), (0, 10, 11, 6), (0, 15, 10, 4)) == [wait, wait, (11, 4)]  # five-minute bars
+    assert play((0, 10, 11, 6), (0, 20, 99, 1)) == [wait, (11, 6)]  # the second bar reaches beyond the range
     assert play((0, 20, 9, 5), (0, 30, 9, 5)) == [wait, wait]  # joined after the opening
-    assert play((0, 0, 9, 5), (0, 15, 8, 6), (1, 15, 9, 7)) == [wait, (9, 5), wait]  # day two began silent
-    assert play((0, 0, 9, 5), (0, 16, 8, 6), (0, 3, 4, 2), (0, 15, 9, 1)) == [wait, (9, 5), wait, (4, 2)]
+    assert play((0, 1, 9, 5), (0, 16, 8, 6), (1, 16, 9, 7)) == [wait, (9, 5), wait]  # day two began silent
+    assert play((0, 1, 9, 5), (0, 16, 8, 6), (0, 3, 4, 2), (0, 16, 9, 1)) == [wait, (9, 5), wait, (4, 2)]
 
 
 # ── Plain cases ───────────────────────────────────────────────────────────────────────────────────
