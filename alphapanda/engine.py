@@ -878,6 +878,12 @@ def _check(strategies: Sequence[Strategy], instruments: tuple[Instrument, ...]) 
                 fix=f"pass an instance: {strategy.__name__}()",
                 code="E_STRATEGY",
             )
+        if "_bound" not in vars(strategy):
+            raise ValidationError(
+                f"{type(strategy).__name__}.__init__ does not call super().__init__()",
+                fix="declare parameters with Param and leave __init__ out, or call super().__init__(**values) first",
+                code="E_STRATEGY",
+            )
         for callback in CALLBACKS:
             if inspect.iscoroutinefunction(getattr(strategy, callback)):
                 raise ValidationError(

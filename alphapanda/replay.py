@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import gc
 import time
@@ -44,12 +45,14 @@ def backtest(
     to the reader (``symbol=``, ``timezone=``, ...). ``capital`` in rupees is split evenly between strategies.
     ``start`` is the first day to trade: earlier data only warms up indicators and history; without it a strategy's
     ``warmup`` is taken from the head of a tape that is longer than that. ``progress`` shows a bar.
-    A strategy that raises is halted and the report says where; the others finish.
+    A strategy that raises is halted and the report says where; the others finish. What runs is a copy of what is
+    passed, so an instance can be run again and again; ``report.strategies`` holds the copies as the run left them.
     """
     from alphapanda.readers import tape as read
     from alphapanda.report import Report
 
-    strategies = [strategy] if not isinstance(strategy, Sequence) else list(strategy)
+    given = [strategy] if not isinstance(strategy, Sequence) else list(strategy)
+    strategies = [copy.deepcopy(s) for s in given]
     tape = read(data, **options)
     rulebook = rulebook or Rulebook.load()
     notes = list(tape.notes)
@@ -76,7 +79,9 @@ def backtest(
         "capital": capital, "limits": limits or Limits(), "fills": fills or Fills(seed=seed), "seed": seed,
         "rulebook": rulebook.version,
     }  # fmt: skip
-    return Report(result, tape, seconds=time.perf_counter() - begun, settings=settings)
+    report = Report(result, tape, seconds=time.perf_counter() - begun, settings=settings)
+    report.strategies = tuple(strategies)
+    return report
 
 
 def play(engine: Engine, tape: Tape, progress: bool = False) -> None:

@@ -102,6 +102,7 @@ class Report:
         settings: dict[str, Any] | None = None,
     ) -> None:
         self.result = result
+        self.strategies: tuple[Any, ...] = ()  # the instances that ran, as the run left them
         self.tape = tape
         self.seconds = seconds
         self.settings = settings or {}

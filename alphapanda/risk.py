@@ -133,11 +133,15 @@ MONEY = (
 
 def _on(*entries: Check | tuple[Callable[[Any], Check], Any]) -> tuple[Check, ...]:
     """The rules themselves, and those of (maker, limit) whose limit is set."""
-    return tuple(
-        entry[0](entry[1]) if isinstance(entry, tuple) else entry
-        for entry in entries
-        if not (isinstance(entry, tuple) and entry[1] is None)
-    )
+    made: list[Check] = []
+    for entry in entries:
+        if not isinstance(entry, tuple):
+            made.append(entry)
+            continue
+        maker, limit = entry
+        if limit is not None:
+            made.append(maker(limit))
+    return tuple(made)
 
 
 # ── certainties ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,10 +16,12 @@ import pickle
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
@@ -331,7 +333,10 @@ def _spread(packed: bytes, points: list[Point], workers: int) -> Found[None]:
 def _pool(packed: bytes, points: list[Point], waiting: list[int], workers: int) -> Found[list[int]]:
     """Takes points off ``waiting`` and yields their rows; returns those that ran when a worker died."""
     loky = _loky()
-    pool: Any = loky.ProcessPoolExecutor(min(workers, len(waiting)), initializer=_start, initargs=(packed,))
+    with _uninterrupted():
+        pool: Any = loky.ProcessPoolExecutor(
+            min(workers, len(waiting)), initializer=_start, initargs=(packed,)
+        )
     running: dict[Future[Row], int] = {}
     finished = False
     try:
@@ -339,7 +344,8 @@ def _pool(packed: bytes, points: list[Point], waiting: list[int], workers: int) 
             while waiting and len(running) < workers:
                 index = waiting.pop()
                 try:
-                    running[pool.submit(_work, points[index])] = index
+                    with _uninterrupted():
+                        running[pool.submit(_work, points[index])] = index
                 except loky.BrokenProcessPool:
                     return sorted([index, *running.values()])
             done, _ = wait(running, WAKES, FIRST_COMPLETED)
@@ -351,8 +357,26 @@ def _pool(packed: bytes, points: list[Point], waiting: list[int], workers: int) 
                 yield index, future.result() if error is None else {"error": _told(error)}
         finished = True
     finally:  # also on an interrupt: at once, whatever the workers are doing
-        pool.shutdown(wait=True, kill_workers=not finished)
+        with _uninterrupted():
+            pool.shutdown(wait=True, kill_workers=not finished)
     return []
+
+
+@contextmanager
+def _uninterrupted() -> Generator[None, None, None]:
+    """An interrupt waits until the block is done: a worker half started or half stopped would be left behind."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[FrameType | None] = []
+    signal.signal(signal.SIGINT, lambda _, frame: came.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        before(signal.SIGINT, came[0])
 
 
 _packed_job = b""

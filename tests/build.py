@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from hypothesis import Phase, settings
 
 import alphapanda as ap
 from alphapanda.engine import Engine
@@ -30,6 +31,12 @@ WIDE = Limits(
 CRORE = 10_000_000_00  # paise
 Row = Sequence[Any]
 Script = Callable[[Any], Any]
+
+
+def runs(examples: int) -> settings:
+    """For properties of whole runs: drawn from seeds, so there is nothing to shrink and a failure stays quick."""
+    phases = (Phase.explicit, Phase.reuse, Phase.generate)
+    return settings(max_examples=examples, deadline=None, phases=phases, report_multiple_bugs=False)
 
 
 def equity(name: str, **fields: Any) -> Instrument:
@@ -56,9 +63,11 @@ def clock(ts: int) -> str:
     return text[:8] if text.endswith("000000") else text[:12]
 
 
-def tape_of(rows: Iterable[Row], *instruments: Instrument, day: str = DAY, inside: Sequence[bool] | None = None) -> Tape:
+def tape_of(
+    rows: Iterable[Row], *instruments: Instrument, day: str = DAY, inside: Sequence[bool] | None = None
+) -> Tape:
     """A tape of rows in any order; equal times keep the order given. Unknown names become NSE shares."""
-    listed = [(ns(row[0], day), *row[1:]) for row in rows]
+    listed: list[Any] = [(ns(row[0], day), *row[1:]) for row in rows]
     order = sorted(range(len(listed)), key=lambda n: listed[n][0])
     listed = [listed[n] for n in order]
     known = {i.symbol: i for i in instruments} | {i.tradingsymbol: i for i in instruments}
@@ -97,7 +106,13 @@ def play(
     """The tape through an engine of its own, in blocks of ``size`` rows or as given."""
     strategies = [strategy] if isinstance(strategy, ap.Strategy) else list(strategy)
     engine = Engine(
-        strategies, tape.instruments, capital=capital, rulebook=RULES, limits=limits, trade_from=trade_from, **options
+        strategies,
+        tape.instruments,
+        capital=capital,
+        rulebook=RULES,
+        limits=limits,
+        trade_from=trade_from,
+        **options,
     )
     for block in tape.blocks(size) if blocks is None else blocks:
         engine.step(block)
@@ -151,12 +166,25 @@ def footprint(result: Result) -> dict[str, Any]:
     return {
         "digest": decision_digest(result),
         "orders": [
-            (o.id, o.owner, o.status, o.reason, o.target, o.filled, o.turnover, o.fills, o.active_ts, o.end_ts, o.kind)
+            (
+                o.id,
+                o.owner,
+                o.status,
+                o.reason,
+                o.target,
+                o.filled,
+                o.turnover,
+                o.fills,
+                o.active_ts,
+                o.end_ts,
+                o.kind,
+            )
             for o in result.orders
         ],
         "cancels": [(c.strategy, c.seq, c.ordinal, c.ts, c.order_id) for c in result.cancels],
         "fills": [
-            (f.id, f.seq, f.ts, f.quantity, f.price_units, f.charges, f.realized, f.position) for f in result.fills
+            (f.id, f.seq, f.ts, f.quantity, f.price_units, f.charges, f.realized, f.position)
+            for f in result.fills
         ],
         "marks": [(m.ts, m.equity, m.gross, m.by_strategy) for m in result.marks],
         "positions": result.positions,

@@ -16,7 +16,13 @@ DAYS = ("2026-11-20", "2026-11-23")
 
 
 def random_tape(
-    seed: int, rows: int = 200, *, names: tuple[str, ...] = NAMES, quotes: bool = False, volume: bool = True, days: int = 1
+    seed: int,
+    rows: int = 200,
+    *,
+    names: tuple[str, ...] = NAMES,
+    quotes: bool = False,
+    volume: bool = True,
+    days: int = 1,
 ) -> Tape:
     """Random walks of a few shares, bunched in time: equal instants, gaps of minutes, one share that goes silent."""
     draw = random.Random(f"tape {seed}")
@@ -67,7 +73,9 @@ class Chaos(ap.Strategy):
             self.act(tick.symbol)
 
     def on_bar(self, bar: Bar) -> None:
-        self.lines.append((bar.symbol, bar.start, bar.ts, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.minute))
+        self.lines.append(
+            (bar.symbol, bar.start, bar.ts, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.minute)
+        )
         if self.draw.random() < 0.3:
             self.act(bar.symbol)
 
@@ -102,7 +110,12 @@ class Chaos(ap.Strategy):
     def decide(self, symbol: str) -> None:
         """Draw first, look second: the draws do not depend on what it sees."""
         draw = self.draw
-        what, other, steps, size = draw.randrange(16), draw.choice(NAMES), draw.randrange(-8, 9), draw.randrange(1, 30)
+        what, other, steps, size = (
+            draw.randrange(16),
+            draw.choice(NAMES),
+            draw.randrange(-8, 9),
+            draw.randrange(1, 30),
+        )
         last = self.last_price(symbol)
         if what == 0:
             self.cancel_all(symbol)

@@ -1,5 +1,7 @@
 """The engine: tape time, lanes, bars, timers, sessions; and that no way of running the same thing changes the result."""
 
+# ruff: noqa: E501 - a table's row stays on its line
+
 from __future__ import annotations
 
 import asyncio
@@ -10,13 +12,14 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import alphapanda as ap
@@ -42,6 +45,7 @@ from tests.build import (
     footprint,
     ns,
     play,
+    runs,
     same,
     tape_of,
     trades,
@@ -59,7 +63,7 @@ def cut(tape: Tape, points: list[int]) -> list[Block]:
     columns = [getattr(block, name) for name in names]
     return [
         Block(block.first + low, *[None if c is None else c[low:high] for c in columns])  # pyright: ignore[reportArgumentType] - the first three always exist
-        for low, high in zip(edges, edges[1:], strict=False)
+        for low, high in pairwise(edges)
     ]
 
 
@@ -118,7 +122,7 @@ class BlockWave(Wave):
 
 
 @pytest.mark.parametrize("kind", [Chaos, Boundaries])
-@settings(max_examples=25, deadline=None)
+@runs(25)
 @given(seed=SEEDS, points=st.lists(st.integers(0, 10**6), max_size=12), size=st.integers(1, 60))
 def test_blocks_may_be_cut_anywhere(kind: type[Chaos], seed: int, points: list[int], size: int) -> None:
     """Orders, fills, marks, bars, what callbacks saw and the digest are those of one block, for any cut of the tape."""
@@ -135,7 +139,7 @@ def test_blocks_may_be_cut_anywhere(kind: type[Chaos], seed: int, points: list[i
     assert not runs[0][0].errors, runs[0][0].errors[0].traceback
 
 
-@settings(max_examples=25, deadline=None)
+@runs(25)
 @given(seed=SEEDS, points=st.lists(st.integers(0, 10**6), max_size=12))
 def test_block_lane_is_tick_lane(seed: int, points: list[int]) -> None:
     """The same causal strategy decides and fills the same as ``on_tick`` and as ``on_ticks``, however blocks are cut."""
@@ -148,7 +152,7 @@ def test_block_lane_is_tick_lane(seed: int, points: list[int]) -> None:
     same(block, cut_up)
 
 
-@settings(max_examples=15, deadline=None)
+@runs(15)
 @given(seed=SEEDS)
 def test_a_tick_strategy_beside_it_does_not_change_a_bar_strategy(seed: int) -> None:
     """Sparse lane = dense lane: an idle ``on_tick`` of somebody else decides nothing for anyone."""
@@ -170,7 +174,7 @@ class Idle(ap.Strategy):
         """Nothing."""
 
 
-@settings(max_examples=15, deadline=None)
+@runs(15)
 @given(seed=SEEDS)
 def test_strategies_decide_the_same_alone_and_together(seed: int) -> None:
     """With wide limits and unlimited volume no strategy feels another: same orders, same fills."""
@@ -263,7 +267,9 @@ def test_an_order_never_fills_on_the_event_that_caused_it(origin: str, size: int
     rows += [("09:16:00", "INFY", 200.0 + n) for n in range(4)]
     result = play(From(origin=origin, product="CNC"), tape_of(rows), size=size)
     late = [f for f in result.fills if f.tag == "late"]
-    expected = {"on_tick": 102.0, "on_fill": 102.0, "on_order": 102.0, "on_bar": 200.0, "on_timer": 200.0}[origin]
+    expected = {"on_tick": 102.0, "on_fill": 102.0, "on_order": 102.0, "on_bar": 200.0, "on_timer": 200.0}[
+        origin
+    ]
     assert [f.price for f in late] == [expected]
     assert result.errors == []
 
@@ -277,7 +283,7 @@ def test_a_block_strategys_order_fills_after_its_row() -> None:
     assert trades(result) == [("09:15:01", 1, 102.0)]
 
 
-@settings(max_examples=20, deadline=None)
+@runs(20)
 @given(seed=SEEDS)
 def test_chaos_never_fills_early(seed: int) -> None:
     """Not an exit, not an order of a fill's own callback: the venue sees an order at its time or later."""
@@ -307,7 +313,7 @@ class Bars(ap.Strategy):
 
 
 @pytest.mark.parametrize("interval", ["30s", "1m", "5m", "7m", "1h", "1d"])
-@settings(max_examples=6, deadline=None)
+@runs(6)
 @given(seed=SEEDS)
 def test_bars_are_those_of_a_plain_group_by(interval: str, seed: int) -> None:
     """Open, high, low, close, volume, start and end, for random ticks of random times, cut at the session's close."""
@@ -333,7 +339,10 @@ def test_bars_are_those_of_a_plain_group_by(interval: str, seed: int) -> None:
         .sort("end", "symbol").rows()
     )  # fmt: skip
     got = sorted(
-        ((b.symbol, b.start, b.ts, b.minute, b.open, b.high, b.low, b.close, b.volume) for b in strategy.bars),
+        (
+            (b.symbol, b.start, b.ts, b.minute, b.open, b.high, b.low, b.close, b.volume)
+            for b in strategy.bars
+        ),
         key=lambda b: (b[2], b[0]),
     )
     assert got == expected
@@ -353,7 +362,11 @@ def test_a_bar_closes_on_time_though_its_instrument_went_silent() -> None:
 
 
 def test_the_last_bar_of_the_day_is_cut_at_the_close_and_empty_intervals_have_no_bar() -> None:
-    rows = [("09:15:00", "INFY", 100.0, 1), ("15:29:59.999", "INFY", 103.0, 2), ("15:30:00", "INFY", 999.0, 9)]
+    rows = [
+        ("09:15:00", "INFY", 100.0, 1),
+        ("15:29:59.999", "INFY", 103.0, 2),
+        ("15:30:00", "INFY", 999.0, 9),
+    ]
     strategy = Bars(bar="1h")
     result = play(strategy, tape_of(rows))
     assert [(clock(b.start), clock(b.ts), b.close, b.minute) for b in strategy.bars] == [
@@ -477,12 +490,15 @@ def test_every_counts_from_the_open_to_the_close_and_starts_again_each_day() -> 
     strategy = timers(("every", "2h"))
     play(strategy, tape_of([("2026-11-20 09:15:01", "INFY", 1.0), ("2026-11-23 11:15:00", "INFY", 1.0)]))
     hours = ["11:15:00", "13:15:00", "15:15:00"]
-    assert [r for r in strategy.rang if "2h" in r] == [f"2h {day} {hour}" for day in (20, 23) for hour in hours]
+    assert [r for r in strategy.rang if "2h" in r] == [
+        f"2h {day} {hour}" for day in (20, 23) for hour in hours
+    ]
     assert strategy.rang.index("2h 23 11:15:00") < strategy.rang.index("tick 23 11:15:00")
 
 
 def test_at_one_instant_bars_then_timers_then_ticks() -> None:
     """And timers of one instant in the order they were set."""
+
     class All(Timers):
         def on_bar(self, bar: Bar) -> None:
             self.rang.append(f"bar {self.now:%d %H:%M:%S}")
@@ -490,13 +506,20 @@ def test_at_one_instant_bars_then_timers_then_ticks() -> None:
     strategy = All()
     strategy.wanted = (("at", "09:16"), ("at", "open+1m"), ("every", "1m"))
     play(strategy, tape_of([("09:15:01", "INFY", 1.0), ("09:16:00", "INFY", 1.0)]))
-    assert [r.split()[0] for r in strategy.rang if r.endswith("09:16:00")] == ["bar", "09:16", "open+1m", "1m", "tick"]
+    assert [r.split()[0] for r in strategy.rang if r.endswith("09:16:00")] == [
+        "bar",
+        "09:16",
+        "open+1m",
+        "1m",
+        "tick",
+    ]
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])
 @pytest.mark.parametrize("after", ["on_tick", "on_timer", "on_bar", "on_fill"])
 def test_a_timer_set_in_a_callback_rings_exactly_on_time(after: str, size: int) -> None:
     """Also when its time falls inside the block that is being played, between two ticks or on one."""
+
     class Adds(ap.Strategy):
         def on_start(self) -> None:
             self.rang: list[str] = []
@@ -526,7 +549,12 @@ def test_a_timer_set_in_a_callback_rings_exactly_on_time(after: str, size: int) 
             self.add("on_timer")
 
     strategy = Adds()
-    rows = [("09:15:10", "INFY", 1.0), ("09:15:20", "INFY", 2.0), ("09:17:20", "INFY", 3.0), ("09:17:40", "TCS", 3.0)]
+    rows = [
+        ("09:15:10", "INFY", 1.0),
+        ("09:15:20", "INFY", 2.0),
+        ("09:17:20", "INFY", 3.0),
+        ("09:17:40", "TCS", 3.0),
+    ]
     rows += [("09:18:00", "INFY", 4.0), ("09:18:00", "TCS", 5.0)]
     result = play(strategy, tape_of(rows), size=size)
     assert strategy.rang[2:] == [
@@ -578,12 +606,21 @@ def test_a_clock_event_moves_tape_time_without_a_tick() -> None:
 
 def test_only_ticks_of_the_continuous_session_are_delivered_and_the_others_counted() -> None:
     """Pre-open, post-close and holiday ticks reach no callback, no bar and no fill; they are still the last price."""
-    times = ["2026-11-20 09:08:00", "2026-11-20 09:14:59.999", "2026-11-20 09:15:00", "2026-11-20 15:29:59.999"]
+    times = [
+        "2026-11-20 09:08:00",
+        "2026-11-20 09:14:59.999",
+        "2026-11-20 09:15:00",
+        "2026-11-20 15:29:59.999",
+    ]
     times += ["2026-11-20 15:30:00", "2026-11-20 15:45:00", "2026-11-24 10:00:00", "2026-11-22 10:00:00"]
     times += ["2026-11-23 10:00:00"]
     strategy = timers(("at", "10:00"))
     result = play(strategy, tape_of([(t, "INFY", 100.0 + n) for n, t in enumerate(times)]))
-    assert [r for r in strategy.rang if r.startswith("tick")] == ["tick 20 09:15:00", "tick 20 15:29:59", "tick 23 10:00:00"]
+    assert [r for r in strategy.rang if r.startswith("tick")] == [
+        "tick 20 09:15:00",
+        "tick 20 15:29:59",
+        "tick 23 10:00:00",
+    ]
     assert [r for r in strategy.rang if r.startswith("10")] == ["10:00 20 10:00:00", "10:00 23 10:00:00"]
     assert result.counts["ticks outside session"] == 6
     assert result.counts["ticks"] == 9
@@ -662,7 +699,9 @@ def test_intraday_positions_are_squared_off_by_the_broker_at_its_time_and_fee() 
 
 
 @pytest.mark.parametrize(("product", "left"), [("MIS", []), ("CNC", [10])])
-def test_a_square_off_that_finds_no_trade_settles_at_the_close_and_says_so(product: str, left: list[int]) -> None:
+def test_a_square_off_that_finds_no_trade_settles_at_the_close_and_says_so(
+    product: str, left: list[int]
+) -> None:
     rows = [("09:15:01", "INFY", 100.0), ("09:15:02", "INFY", 101.0), ("15:25:00", "TCS", 50.0)]
     result = play(Scripted({"09:15:01": lambda s: s.buy("INFY", 10)}, product=product), tape_of(rows))
     assert [p[3] for p in result.positions] == left
@@ -672,7 +711,12 @@ def test_a_square_off_that_finds_no_trade_settles_at_the_close_and_says_so(produ
 
 
 def test_delivery_and_normal_positions_are_carried_overnight() -> None:
-    rows = [(f"2026-11-{d} 10:00:0{n}", s, 100.0) for d in (20, 23) for n in range(3) for s in ("INFY", "NIFTY26NOVFUT")]
+    rows = [
+        (f"2026-11-{d} 10:00:0{n}", s, 100.0)
+        for d in (20, 23)
+        for n in range(3)
+        for s in ("INFY", "NIFTY26NOVFUT")
+    ]
 
     class Holds(ap.Strategy):
         def on_start(self) -> None:
@@ -689,7 +733,10 @@ def test_delivery_and_normal_positions_are_carried_overnight() -> None:
     strategy = Holds()
     result = play(strategy, tape_of(rows, equity("INFY"), NIFTY_FUT))
     assert strategy.held[-1] == (10, -65)
-    assert sorted(p[1:4] for p in result.positions) == [("NFO:NIFTY26NOVFUT", "NRML", -65), ("NSE:INFY", "CNC", 10)]
+    assert sorted(p[1:4] for p in result.positions) == [
+        ("NFO:NIFTY26NOVFUT", "NRML", -65),
+        ("NSE:INFY", "CNC", 10),
+    ]
     assert len(result.fills) == 2
 
 
@@ -705,7 +752,9 @@ def test_an_exit_of_its_own_at_the_square_off_does_not_turn_the_position_over() 
             if order.status == "cancelled" and self.position("INFY").quantity > 0:
                 self.sell("INFY", 10)
 
-    rows = [(f"09:15:0{n}", "INFY", 100.0) for n in (1, 2, 3)] + [(f"15:2{n}:00", "INFY", 100.0) for n in range(1, 9)]
+    rows = [(f"09:15:0{n}", "INFY", 100.0) for n in (1, 2, 3)] + [
+        (f"15:2{n}:00", "INFY", 100.0) for n in range(1, 9)
+    ]
     result = play(Panics(), tape_of(rows))
     assert min(f.position for f in result.fills) >= 0
     assert result.positions == []
@@ -775,7 +824,9 @@ class Warm(Timers):
         ({"warmup": "3d"}, "11-23", 12), ({"warmup": "4d"}, "11-25", 16),
     ],
 )  # fmt: skip
-def test_warm_up_days_feed_indicators_and_history_but_no_callback(asked: dict[str, str], first: str, bars: int) -> None:
+def test_warm_up_days_feed_indicators_and_history_but_no_callback(
+    asked: dict[str, str], first: str, bars: int
+) -> None:
     """The strategy's life begins on the first day to trade, however many days and weekends come before."""
     tape = tape_of([(f"{d} 09:{15 + n}:10", "INFY", 100.0 + n) for d in WARM_DAYS for n in range(4)])
     strategy = Warm(warmup=asked.get("warmup", ""))
@@ -802,7 +853,7 @@ def test_data_shorter_than_the_warm_up_is_traded_cold_and_noted() -> None:
     assert any("not longer than the warm-up" in note for note in report.result.notes)
 
 
-@settings(max_examples=15, deadline=None)
+@runs(15)
 @given(seed=SEEDS)
 def test_history_never_passes_the_clock(seed: int) -> None:
     """Every bar of every answer had ended by then, oldest first, at most n, and of the symbol asked for."""
@@ -850,7 +901,11 @@ def test_start_and_stop_are_called_once_around_everything() -> None:
             self.did.append("tick")
 
     strategy = Life()
-    play(strategy, tape_of([("2026-11-20 09:15:01", "INFY", 1.0), ("2026-11-23 09:15:01", "INFY", 1.0)]), size=1)
+    play(
+        strategy,
+        tape_of([("2026-11-20 09:15:01", "INFY", 1.0), ("2026-11-23 09:15:01", "INFY", 1.0)]),
+        size=1,
+    )
     assert strategy.did == ["start", "tick", "tick", "stop 15:30"]
 
 
@@ -927,18 +982,34 @@ class Bad:
         self.owner.called("indicator")
 
 
-EVERYWHERE = ["on_start", "on_tick", "on_bar", "on_timer", "ring", "on_order", "on_fill", "indicator", "on_stop"]
+EVERYWHERE = [
+    "on_start",
+    "on_tick",
+    "on_bar",
+    "on_timer",
+    "ring",
+    "on_order",
+    "on_fill",
+    "indicator",
+    "on_stop",
+]
 LINE = inspect.getsourcelines(Breaks.called)[1] + 4
 CALM = tape_of(
-    [(f"09:{15 + n // 6}:{n % 6 * 10:02}", "INFY" if n % 3 else "TCS", 100.0 + 0.05 * (n % 4)) for n in range(60)]
+    [
+        (f"09:{15 + n // 6}:{n % 6 * 10:02}", "INFY" if n % 3 else "TCS", 100.0 + 0.05 * (n % 4))
+        for n in range(60)
+    ]
 )
 
 
 @pytest.mark.parametrize("size", [7, 65_536])
 @pytest.mark.parametrize(
-    ("kind", "where"), [*((Breaks, w) for w in EVERYWHERE), (BreaksBlocks, "on_ticks"), (BreaksBlocks, "on_bars")]
+    ("kind", "where"),
+    [*((Breaks, w) for w in EVERYWHERE), (BreaksBlocks, "on_ticks"), (BreaksBlocks, "on_bars")],
 )
-def test_a_callback_that_raises_halts_its_strategy_and_nobody_else(kind: type[Breaks], where: str, size: int) -> None:
+def test_a_callback_that_raises_halts_its_strategy_and_nobody_else(
+    kind: type[Breaks], where: str, size: int
+) -> None:
     """B13: named with file, line, event and symbol; not called again, sends nothing more; the other is as if alone."""
     broken, well = kind(where=where, name="broken"), TickWave(name="well")
     result = play([broken, well], CALM, size=size, capital=2 * CRORE)
@@ -1018,10 +1089,17 @@ def test_protective_exits_outlive_a_halted_strategy(beside: bool) -> None:
             """Only its own symbol."""
 
     rows = [("09:15:01", "INFY", 100.0), ("09:15:02", "INFY", 100.0), ("09:15:03", "INFY", 99.0)]
-    rows += [("09:15:04", "TCS", 50.0), ("09:16:00", "INFY", 94.0), ("09:17:00", "INFY", 90.0), ("09:18:00", "TCS", 50.0)]
+    rows += [
+        ("09:15:04", "TCS", 50.0),
+        ("09:16:00", "INFY", 94.0),
+        ("09:17:00", "INFY", 90.0),
+        ("09:18:00", "TCS", 50.0),
+    ]
     result = play([Guarded(), Other()] if beside else Guarded(), tape_of(rows), size=3)
     assert trades(result) == [("09:15:02", 10, 100.0), ("09:16:00", -10, 94.0)]
-    assert [(o.status, o.reason) for o in result.orders if o.limit] == [("cancelled", "its strategy is halted")]
+    assert [(o.status, o.reason) for o in result.orders if o.limit] == [
+        ("cancelled", "its strategy is halted")
+    ]
 
 
 def test_an_operators_halt_stops_one_strategy_or_all_orders() -> None:
@@ -1036,7 +1114,9 @@ def test_an_operators_halt_stops_one_strategy_or_all_orders() -> None:
     result = engine.finish()
     assert result.halted == ("lunch", "")
     assert all(o.signal.seq < 20 for o in result.orders if o.owner == 0 and not o.leg)
-    assert {o.reason for o in result.orders if o.owner == 1 and o.signal.seq >= 40 and not o.leg} == {"halted: storm"}
+    assert {o.reason for o in result.orders if o.owner == 1 and o.signal.seq >= 40 and not o.leg} == {
+        "halted: storm"
+    }
 
 
 @pytest.mark.parametrize("callback", ["on_tick", "on_bar", "on_fill"])
@@ -1058,8 +1138,12 @@ def _generator(self: Any, *_: Any) -> Any:
 
 
 @pytest.mark.parametrize("function", [_async, _generator], ids=["async", "generator"])
-@pytest.mark.parametrize("callback", ["on_start", "on_tick", "on_ticks", "on_bar", "on_fill", "on_stop", "on_order"])
-def test_a_callback_that_would_never_run_is_refused_at_the_start(callback: str, function: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    "callback", ["on_start", "on_tick", "on_ticks", "on_bar", "on_fill", "on_stop", "on_order"]
+)
+def test_a_callback_that_would_never_run_is_refused_at_the_start(
+    callback: str, function: Callable[..., Any]
+) -> None:
     """B13: calling an ``async def`` or a generator runs nothing; a strategy that silently does nothing is worse than none."""
     body = {callback: function} if callback == "on_tick" else {callback: function, "on_tick": Idle.on_tick}
     kind = type("Never", (ap.Strategy,), body)
@@ -1151,7 +1235,12 @@ def test_random_is_the_same_on_every_run_and_nobody_elses() -> None:
         return strategies[0].drawn
 
     first = run(Draws(name="a"))
-    assert first == run(Draws(name="a"), size=1) == run(Draws(name="a"), Draws(name="b")) == run(Draws(name="a", extra=3))
+    assert (
+        first
+        == run(Draws(name="a"), size=1)
+        == run(Draws(name="a"), Draws(name="b"))
+        == run(Draws(name="a", extra=3))
+    )
     assert len(set(first)) == len(first) == 60
     assert first != run(Draws(name="a"), seed=1)
     assert first != run(Draws(name="z"))
@@ -1180,7 +1269,11 @@ def test_the_log_is_bounded_and_says_what_it_dropped() -> None:
     result = play(Chatty(), CALM)
     dropped = 60 * 300 - LOG_LINES
     assert len(result.logs) == LOG_LINES
-    assert (result.logs[0].message, result.logs[0].fields, result.logs[0].ts) == ("hello", {"n": 0}, ns("09:15:00"))
+    assert (result.logs[0].message, result.logs[0].fields, result.logs[0].ts) == (
+        "hello",
+        {"n": 0},
+        ns("09:15:00"),
+    )
     assert str(dropped) in repr([result.counts, result.notes]).replace(",", "")
 
 

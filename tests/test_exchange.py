@@ -1,12 +1,14 @@
 """The simulated venue as tables: what fills, when, how much and at what price; and exits that never turn a position over."""
 
+# ruff: noqa: E501 - a table's row stays on its line
+
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import alphapanda as ap
@@ -14,7 +16,19 @@ from alphapanda.errors import ConfigurationError
 from alphapanda.events import Fill, Tick
 from alphapanda.exchange import Fills
 from alphapanda.orders import Order
-from tests.build import NIFTY_FUT, Scripted, clock, denials, equity, ns, only_order, play, tape_of, trades
+from tests.build import (
+    NIFTY_FUT,
+    Scripted,
+    clock,
+    denials,
+    equity,
+    ns,
+    only_order,
+    play,
+    runs,
+    tape_of,
+    trades,
+)
 from tests.chaos import Chaos, random_tape
 
 SENT_AT = "09:15:01"
@@ -30,7 +44,9 @@ def run(order: dict[str, Any], *rows: Any, side: str = "buy", fills: Fills | Non
     quantity = more.pop("quantity", 10)
     script = {SENT_AT: lambda s: getattr(s, side)("INFY", quantity, **order)}
     product = more.pop("product", "MIS")
-    return play(Scripted(script, product=product), tape_of(listed, **more.pop("tape", {})), fills=fills, **more)
+    return play(
+        Scripted(script, product=product), tape_of(listed, **more.pop("tape", {})), fills=fills, **more
+    )
 
 
 def own(result: Any) -> list[tuple[str, int, float]]:
@@ -90,7 +106,9 @@ DEEP = (100.0, 5, 99.9, 100.2, 7, 4)
         ("TTL ends at its instant, before that instant's tick", "buy", {"validity": "TTL", "ttl": "1s", "limit": 99.0}, [98.0], []),
     ],
 )  # fmt: skip
-def test_what_an_order_does(what: str, side: str, order: dict[str, Any], rows: list[Any], expected: list[Any]) -> None:
+def test_what_an_order_does(
+    what: str, side: str, order: dict[str, Any], rows: list[Any], expected: list[Any]
+) -> None:
     """Rows of (price, volume, bid, ask, bid quantity, ask quantity) after an order of 10 at a last price of 100."""
     rows = [r if isinstance(r, tuple) else (r,) for r in rows]
     width = max(len(r) for r in rows)
@@ -118,7 +136,12 @@ def test_how_an_order_ends(order: dict[str, Any], rows: list[Any], status: str, 
 
 def test_the_working_day_order_is_accepted_once_it_rests() -> None:
     strategy = Scripted({SENT_AT: lambda s: s.buy("INFY", 10, limit=99.0)}, product="CNC")
-    rows = [(SENT_AT, "INFY", 100.0), ("09:15:02", "INFY", 100.0), ("09:15:03", "INFY", 100.0), ("09:15:04", "INFY", 98.0)]
+    rows = [
+        (SENT_AT, "INFY", 100.0),
+        ("09:15:02", "INFY", 100.0),
+        ("09:15:03", "INFY", 100.0),
+        ("09:15:04", "INFY", 98.0),
+    ]
     play(strategy, tape_of(rows))
     assert [status for _, status in strategy.told] == ["open", "fill", "filled"]
 
@@ -135,7 +158,10 @@ def test_participation_is_the_share_of_volume_we_may_take(share: float, expected
 def test_derivatives_fill_in_whole_lots() -> None:
     rows = [(SENT_AT, "NIFTY26NOVFUT", 25000.0, 500)]
     rows += [(f"09:15:{n:02}", "NIFTY26NOVFUT", 25000.0, 100) for n in range(2, 8)]
-    result = play(Scripted({SENT_AT: lambda s: s.buy("NIFTY26NOVFUT", lots=3)}, product="NRML"), tape_of(rows, NIFTY_FUT))
+    result = play(
+        Scripted({SENT_AT: lambda s: s.buy("NIFTY26NOVFUT", lots=3)}, product="NRML"),
+        tape_of(rows, NIFTY_FUT),
+    )
     assert [f.quantity for f in result.fills] == [65, 65, 65]
 
 
@@ -197,10 +223,14 @@ def test_jitter_is_drawn_per_order_from_the_seed() -> None:
 
     def delays(seed: int, skip: bool) -> dict[str, int]:
         script = {
-            f"09:15:{n:02}": lambda s: s.buy("INFY", 1, tag="t") for n in range(1, 30) if not (skip and n == 1)
+            f"09:15:{n:02}": lambda s: s.buy("INFY", 1, tag="t")
+            for n in range(1, 30)
+            if not (skip and n == 1)
         }
         rows = [(f"09:15:{n:02}", "INFY", 100.0) for n in range(1, 40)]
-        result = play(Scripted(script), tape_of(rows), fills=Fills(latency_ms=5, latency_jitter_ms=50, seed=seed))
+        result = play(
+            Scripted(script), tape_of(rows), fills=Fills(latency_ms=5, latency_jitter_ms=50, seed=seed)
+        )
         return {o.id: o.active_ts - o.signal.ts for o in result.orders if not o.leg}
 
     one = delays(1, skip=False)
@@ -229,7 +259,9 @@ def test_a_venue_model_that_makes_no_sense_is_refused_when_it_is_written(bad: di
 # ── bands and closed markets ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("fo", "expected"), [(False, [("10:00:03", 10, 119.0)]), (True, [("10:00:02", 10, 121.0)])])
+@pytest.mark.parametrize(
+    ("fo", "expected"), [(False, [("10:00:03", 10, 119.0)]), (True, [("10:00:02", 10, 121.0)])]
+)
 def test_nothing_fills_outside_a_known_circuit_band(fo: bool, expected: list[Any]) -> None:
     """20 % around yesterday's last price; a stock with derivatives has no fixed band."""
     rows = [("2026-11-20 15:00:00", "INFY", 100.0), ("2026-11-23 10:00:01", "INFY", 119.9)]
@@ -240,7 +272,9 @@ def test_nothing_fills_outside_a_known_circuit_band(fo: bool, expected: list[Any
 
 def test_a_limit_outside_the_band_is_refused_by_our_own_rules() -> None:
     rows = [("2026-11-20 15:00:00", "INFY", 100.0), ("2026-11-23 10:00:01", "INFY", 119.0)]
-    strategy = Scripted({"10:00:01": lambda s: (s.buy("INFY", 1, limit=120.0), s.buy("INFY", 1, limit=120.05))})
+    strategy = Scripted(
+        {"10:00:01": lambda s: (s.buy("INFY", 1, limit=120.0), s.buy("INFY", 1, limit=120.05))}
+    )
     result = play(strategy, tape_of(rows))
     assert denials(result) == ["circuit: limit 120.05 is outside today's band 80 to 120"]
 
@@ -255,9 +289,21 @@ INSIDE = [False, True, True, True]
     [
         ("a stop inside the bar fills at the stop", "buy", {"stop": 103.0}, (100, 99, 110, 108), 103.0),
         ("a sell stop inside the bar fills at the stop", "sell", {"stop": 97.0}, (100, 104, 90, 95), 97.0),
-        ("a stop gapped over by the open fills at the open", "buy", {"stop": 103.0}, (106, 105, 110, 108), 106.0),
+        (
+            "a stop gapped over by the open fills at the open",
+            "buy",
+            {"stop": 103.0},
+            (106, 105, 110, 108),
+            106.0,
+        ),
         ("a limit inside the bar fills at the limit", "buy", {"limit": 97.0}, (100, 90, 104, 101), 97.0),
-        ("a sell limit inside the bar fills at the limit", "sell", {"limit": 103.0}, (100, 99, 110, 108), 103.0),
+        (
+            "a sell limit inside the bar fills at the limit",
+            "sell",
+            {"limit": 103.0},
+            (100, 99, 110, 108),
+            103.0,
+        ),
         ("a limit gapped over by the open takes the open", "buy", {"limit": 97.0}, (95, 90, 104, 101), 95.0),
         ("market takes the open", "buy", {}, (95, 90, 104, 101), 95.0),
     ],
@@ -286,7 +332,9 @@ def test_a_brackets_exits_fill_inside_the_entrys_own_bar_at_their_prices(
 ) -> None:
     """The entry fills at the open; the price then moved through the exit, so the exit fills there, not at the extreme."""
     rows = [(SENT_AT, "INFY", 100.0), *((f"09:16:{n * 15:02}", "INFY", float(p)) for n, p in enumerate(bar))]
-    result = play(Scripted({SENT_AT: lambda s: s.buy("INFY", 10, **entry)}), tape_of(rows, inside=[False, *INSIDE]))
+    result = play(
+        Scripted({SENT_AT: lambda s: s.buy("INFY", 10, **entry)}), tape_of(rows, inside=[False, *INSIDE])
+    )
     assert [f.price for f in result.fills if f.leg in ("sl", "tp")] == [expected], what
 
 
@@ -359,7 +407,10 @@ def test_an_exit_that_ran_out_while_its_entry_still_fills_gets_an_id_of_its_own(
 
 def test_exits_shrink_when_the_strategy_closes_part_itself() -> None:
     rows = [(f"09:15:{n:02}", "INFY", 100.0) for n in range(1, 8)] + [("09:15:09", "INFY", 95.0)]
-    script = {SENT_AT: lambda s: s.buy("INFY", 10, sl=96.0, tp=104.0), "09:15:04": lambda s: s.sell("INFY", 4)}
+    script = {
+        SENT_AT: lambda s: s.buy("INFY", 10, sl=96.0, tp=104.0),
+        "09:15:04": lambda s: s.sell("INFY", 4),
+    }
     result = play(Scripted(script), tape_of(rows))
     assert [f.quantity for f in result.fills] == [10, -4, -6]
 
@@ -381,7 +432,9 @@ def test_exits_protect_their_own_product_only() -> None:
 
 @pytest.mark.parametrize("how", ["close_all", "sell", "order_target"])
 @pytest.mark.parametrize("latency", [0, 1500])
-def test_an_exit_of_the_strategy_racing_its_own_stop_never_turns_the_position_over(how: str, latency: int) -> None:
+def test_an_exit_of_the_strategy_racing_its_own_stop_never_turns_the_position_over(
+    how: str, latency: int
+) -> None:
     """F24: the stop fires on the tick that would fill the strategy's own exit; together they sell what is held."""
     rows = [(f"09:15:{n:02}", "INFY", 100.0) for n in range(1, 8)]
     rows += [(f"09:15:{n:02}", "INFY", 90.0) for n in range(8, 15)]
@@ -435,9 +488,11 @@ class Flips(ap.Strategy):
             self.order_target("INFY", max(0, held - size))
 
 
-@settings(max_examples=80, deadline=None)
+@runs(80)
 @given(
-    plan=st.lists(st.tuples(st.integers(0, 6), st.integers(1, 9), st.integers(1, 4)), min_size=3, max_size=25),
+    plan=st.lists(
+        st.tuples(st.integers(0, 6), st.integers(1, 9), st.integers(1, 4)), min_size=3, max_size=25
+    ),
     steps=st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 12)), min_size=25, max_size=25),
     volume=st.booleans(),
     latency=st.sampled_from([0, 0, 1000, 2500]),
@@ -470,7 +525,7 @@ class Watcher(Chaos):
         super().on_fill(fill)
 
 
-@settings(max_examples=25, deadline=None)
+@runs(25)
 @given(st.integers(0, 10**9))
 def test_exits_are_never_more_than_the_position(seed: int) -> None:
     result = play(Watcher(seed=seed), random_tape(seed, 200, names=("INFY", "TCS", "RELIANCE")))

@@ -8,7 +8,6 @@ from collections import defaultdict
 from fractions import Fraction
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,15 +18,20 @@ from alphapanda.instruments import Instrument
 from alphapanda.orders import Order
 from alphapanda.portfolio import Portfolio, Position, worth
 from alphapanda.result import Result
-from tests.build import CRORE, NIFTY_FUT, RULES, Scripted, equity, play, tape_of, trades
+from tests.build import CRORE, NIFTY_FUT, RULES, Scripted, equity, play, runs, tape_of, trades
 from tests.chaos import Chaos, random_tape
 
-USDINR = Instrument(symbol="CDS:USDINR26NOVFUT", exchange="CDS", kind="FUT", price_scale=10_000_000, multiplier=1000)
+USDINR = Instrument(
+    symbol="CDS:USDINR26NOVFUT", exchange="CDS", kind="FUT", price_scale=10_000_000, multiplier=1000
+)
 FOURTH = Instrument(symbol="BCD:ODD", exchange="BCD", kind="FUT", price_scale=10_000, multiplier=1)
 INSTRUMENTS = (equity("INFY"), USDINR, FOURTH)
 FILLS = st.lists(
     st.tuples(
-        st.integers(0, 2), st.integers(-10**6, 10**6).filter(bool), st.integers(1, 10**9), st.integers(0, 10**6)
+        st.integers(0, 2),
+        st.integers(-(10**6), 10**6).filter(bool),
+        st.integers(1, 10**9),
+        st.integers(0, 10**6),
     ),
     max_size=40,
 )
@@ -127,7 +131,9 @@ def check_the_books(result: Result, capital: int) -> None:
     realized = sum(f.realized for f in result.fills)
     charges = sum(sum(f.charges) for f in result.fills)
     by_symbol = {i.symbol: i for i in result.instruments}
-    unrealized = sum(worth(by_symbol[symbol], q, last) - cost for _, symbol, _, q, cost, last in result.positions)
+    unrealized = sum(
+        worth(by_symbol[symbol], q, last) - cost for _, symbol, _, q, cost, last in result.positions
+    )
     assert result.marks[-1].equity == capital + realized + unrealized - charges
     for mark in result.marks:
         assert sum(mark.by_strategy) == mark.equity - capital
@@ -170,19 +176,23 @@ def dt_of(fill: Fill) -> dt.date:
     return ist(fill.ts).date()
 
 
-@settings(max_examples=40, deadline=None)
+@runs(40)
 @given(st.integers(0, 10**6))
 def test_any_run_keeps_every_paisa(seed: int) -> None:
     """Capital + realized + unrealized - charges is the final equity, exactly; fills' charges are their order's."""
     draw = random.Random(seed)
-    tape = random_tape(seed, rows=draw.randrange(50, 250), quotes=draw.random() < 0.5, days=draw.choice((1, 1, 2)))
+    tape = random_tape(
+        seed, rows=draw.randrange(50, 250), quotes=draw.random() < 0.5, days=draw.choice((1, 1, 2))
+    )
     product = draw.choice(("MIS", "CNC"))
     fills = Fills(
         slippage_ticks=draw.choice((0, 1)), slippage_bps=draw.choice((0.0, 2.5)), seed=seed,
         latency_ms=draw.choice((0, 0, 1500)), latency_jitter_ms=draw.choice((0, 900)),
         participation=draw.choice((1.0, 0.3)),
     )  # fmt: skip
-    strategies = [Chaos(name=f"chaos{n}", seed=seed + n, product=product) for n in range(draw.choice((1, 2, 3)))]
+    strategies = [
+        Chaos(name=f"chaos{n}", seed=seed + n, product=product) for n in range(draw.choice((1, 2, 3)))
+    ]
     result = play(strategies, tape, fills=fills, capital=CRORE + 1)
     assert not result.errors, result.errors[0].traceback
     check_the_books(result, CRORE + 1)
@@ -203,7 +213,11 @@ def test_charges_of_an_order_do_not_depend_on_its_pieces() -> None:
     assert len(trades(one)) == 1
     assert len(trades(many)) == 15
     total = [tuple(sum(k) for k in zip(*(f.charges for f in r.fills), strict=True)) for r in (one, many)]
-    assert total[0] == total[1] == RULES.charges(equity("INFY"), "CNC", dt_of(one.fills[0])).order(True, 100 * 100_00)
+    assert (
+        total[0]
+        == total[1]
+        == RULES.charges(equity("INFY"), "CNC", dt_of(one.fills[0])).order(True, 100 * 100_00)
+    )
 
 
 def test_a_futures_lot_is_worth_quantity_times_price_and_usdinr_a_thousand_times() -> None:

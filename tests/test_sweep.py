@@ -146,8 +146,10 @@ def test_settings_of_the_strategy_are_options(day: Any) -> None:
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 import alphapanda as ap
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner's worker starts us with it ignored
 
 class Cell(ap.Strategy):
     symbols = ["NSE:INFY"]
@@ -196,11 +198,14 @@ def test_a_class_from_a_file_workers_cannot_import_reaches_them(tmp_path: Path, 
 def test_an_interrupt_stops_the_workers_promptly() -> None:
     text = SCRIPT.format(slow="time.sleep(0.2)", points=9)
     with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        time.sleep(4)  # noqa: TID251 - until the workers are at it; the whole sweep would take minutes
-        begun = time.perf_counter()
-        child.send_signal(signal.SIGINT)
-        assert child.stdout.readline() == "interrupted\n"
-        assert child.wait(10) == 0
-        assert time.perf_counter() - begun < 8
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            time.sleep(4)  # noqa: TID251 - until the workers are at it; the whole sweep would take minutes
+            begun = time.perf_counter()
+            child.send_signal(signal.SIGINT)
+            assert child.stdout.readline() == "interrupted\n"
+            assert child.wait(10) == 0
+            assert time.perf_counter() - begun < 8
+        finally:
+            child.kill()
