@@ -5,12 +5,14 @@ The public names, loaded when first used: ``import alphapanda as ap`` stays ligh
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alphapanda.errors import AlphaPandaException as AlphaPandaException
+    from alphapanda.events import IST as IST
     from alphapanda.events import Bar as Bar
     from alphapanda.events import Fill as Fill
     from alphapanda.events import Signal as Signal
@@ -34,24 +36,24 @@ if TYPE_CHECKING:
     from alphapanda.instruments import Instrument as Instrument
     from alphapanda.orders import Order as Order
     from alphapanda.portfolio import Position as Position
-    from alphapanda.readers import read_bars as read_bars
-    from alphapanda.readers import read_ticks as read_ticks
-    from alphapanda.readers import tape as tape
     from alphapanda.registry import Registry as Registry
     from alphapanda.replay import backtest as backtest
-    from alphapanda.report import Report as Report
+    from alphapanda.report.report import Report as Report
     from alphapanda.risk import Limits as Limits
     from alphapanda.rulebook import Rulebook as Rulebook
     from alphapanda.settings import Settings as Settings
     from alphapanda.strategy import Param as Param
     from alphapanda.strategy import Strategy as Strategy
-    from alphapanda.sweep import sweep as sweep
+    from alphapanda.sweeps import sweep as sweep
     from alphapanda.synthetic import synthetic_day as synthetic_day
-    from alphapanda.tape import Tape as Tape
+    from alphapanda.tapes.readers import read_bars as read_bars
+    from alphapanda.tapes.readers import read_ticks as read_ticks
+    from alphapanda.tapes.readers import tape as tape
+    from alphapanda.tapes.tape import Tape as Tape
 
 _HOME = {
     "errors": ("AlphaPandaException",),
-    "events": ("Bar", "Fill", "Signal", "Tick"),
+    "events": ("IST", "Bar", "Fill", "Signal", "Tick"),
     "exchange": ("Fills",),
     "indicators": (
         "ATR", "EMA", "MACD", "RSI", "SMA", "VWAP", "WMA", "Bollinger", "Donchian", "OpeningRange", "RollingMax",
@@ -60,17 +62,17 @@ _HOME = {
     "instruments": ("Instrument",),
     "orders": ("Order",),
     "portfolio": ("Position",),
-    "readers": ("read_bars", "read_ticks", "tape"),
     "registry": ("Registry",),
     "replay": ("backtest",),
-    "report": ("Report",),
+    "report.report": ("Report",),
     "risk": ("Limits",),
     "rulebook": ("Rulebook",),
     "settings": ("Settings",),
     "strategy": ("Param", "Strategy"),
-    "sweep": ("sweep",),
+    "sweeps": ("sweep",),
     "synthetic": ("synthetic_day",),
-    "tape": ("Tape",),
+    "tapes.readers": ("read_bars", "read_ticks", "tape"),
+    "tapes.tape": ("Tape",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -82,7 +84,9 @@ def __getattr__(name: str) -> Any:
         return version("alphapanda")
     module = _MODULE_OF.get(name)
     if module is None:
-        raise AttributeError(f"module 'alphapanda' has no attribute {name!r}")
+        raise AttributeError(
+            f"module 'alphapanda' has no attribute {name!r}", name=name, obj=sys.modules[__name__]
+        )
     value = getattr(import_module(f"alphapanda.{module}"), name)
     globals()[name] = value
     return value

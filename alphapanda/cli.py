@@ -33,7 +33,7 @@ from alphapanda.errors import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from alphapanda.report import Report
+    from alphapanda.report.report import Report
     from alphapanda.strategy import Parameter, Strategy
 
 OK, FAILED, USAGE, CONFIGURATION, INTERRUPTED = 0, 1, 2, 78, 130
@@ -157,7 +157,7 @@ def _rupees(text: str) -> float:
 def _tell(message: str, fix: str, code: str) -> None:
     from rich.text import Text
 
-    from alphapanda.report_text import clean
+    from alphapanda.report.text import clean
 
     lines = Text.assemble(("error  ", "bold red"), clean(message), (f"  [{code}]", "bright_black"))
     if fix:
@@ -182,7 +182,7 @@ def demo_report() -> Report:
     """The shipped strategies over the bundled day, on one account with limits that bite."""
     import alphapanda as ap
     from alphapanda.examples import OpeningBreakout, VwapReversion
-    from alphapanda.readers import tape
+    from alphapanda.tapes.readers import tape
 
     return ap.backtest(
         [OpeningBreakout(), VwapReversion()],

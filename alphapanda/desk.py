@@ -8,6 +8,7 @@ the same class. Ids are derived from signals, so replaying the same calls makes 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from operator import mul, sub
 from typing import Protocol
 
@@ -180,7 +181,7 @@ class Desk:
                 return reason
         return None
 
-    def _first(self, checks: tuple[Check, ...], order: Order) -> str | None:
+    def _first(self, checks: Sequence[Check], order: Order) -> str | None:
         for check in checks:
             if reason := check(order, self):
                 return reason

@@ -55,7 +55,7 @@ def table(rows: list[Finding]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from alphapanda.report_text import clean
+    from alphapanda.report.text import clean
 
     looks = {"ok": ("ok", "green"), "optional": ("--", "yellow"), "missing": ("missing", "bold red")}
     made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
@@ -109,7 +109,7 @@ def _version(name: str) -> str | None:
 
 
 def _tape() -> Iterator[Finding]:
-    from alphapanda.tape import Tape
+    from alphapanda.tapes.tape import Tape
 
     for path in sorted(Path(__file__).with_name("data").glob("*.parquet")) or [Path("no bundled day")]:
         try:

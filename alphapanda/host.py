@@ -36,7 +36,7 @@ class Timer(msgspec.Struct, frozen=True):
     owner: int
     index: int  # of the instrument whose session it follows
     name: str
-    call: Callable[[], None] | None
+    call: Callable[[], Any] | None
     anchor: str = "day"
     offset: int = 0
     every: int = 0
@@ -495,7 +495,7 @@ class Host:
         return found
 
     def add_timer(
-        self, strategy: Strategy, when: str | None, interval: str | None, call: Callable[[], None] | str
+        self, strategy: Strategy, when: str | None, interval: str | None, call: Callable[[], Any] | str
     ) -> None:
         """See Strategy.at and Strategy.every."""
         owner = strategy._owner  # pyright: ignore[reportPrivateUsage]

@@ -20,8 +20,8 @@ from alphapanda.strategy import Strategy
 from alphapanda.times import parse_interval
 
 if TYPE_CHECKING:
-    from alphapanda.report import Report
-    from alphapanda.tape import Tape
+    from alphapanda.report.report import Report
+    from alphapanda.tapes.tape import Tape
 
 ROWS = 65_536  # of the tape at a time: flat memory whatever its length
 
@@ -48,8 +48,8 @@ def backtest(
     A strategy that raises is halted and the report says where; the others finish. What runs is a copy of what is
     passed, so an instance can be run again and again; ``report.strategies`` holds the copies as the run left them.
     """
-    from alphapanda.readers import tape as read
-    from alphapanda.report import Report
+    from alphapanda.report.report import Report
+    from alphapanda.tapes.readers import tape as read
 
     given = [strategy] if not isinstance(strategy, Sequence) else list(strategy)
     strategies = [copy.deepcopy(s) for s in given]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -81,14 +81,14 @@ class Rules(msgspec.Struct, frozen=True):
     last: what another rule refuses uses up no rate.
     """
 
-    standing: tuple[Standing, ...]
-    priced: tuple[Check, ...]
-    stepped: tuple[Check, ...]
-    sized: tuple[Check, ...]
-    crossing: tuple[Check, ...]
-    delivery: tuple[Check, ...]
-    growing: tuple[Check, ...]
-    rates: tuple[Check, ...]
+    standing: Sequence[Standing]
+    priced: Sequence[Check]
+    stepped: Sequence[Check]
+    sized: Sequence[Check]
+    crossing: Sequence[Check]
+    delivery: Sequence[Check]
+    growing: Sequence[Check]
+    rates: Sequence[Check]
 
 
 def rules(limits: Limits) -> Rules:
@@ -96,7 +96,7 @@ def rules(limits: Limits) -> Rules:
     money = {name: None if (v := getattr(limits, name)) is None else round(v * PAISE) for name in MONEY}
     return Rules(
         standing=(not_halted, instrument_allowed(limits.instruments), segment_open, product_offered),
-        priced=_on(tick, circuit, (price_band, limits.price_band)),
+        priced=(tick, circuit, *_on((price_band, limits.price_band))),
         stepped=(lot, freeze),
         sized=_on(
             (max_order_quantity, limits.order_quantity),
@@ -105,14 +105,16 @@ def rules(limits: Limits) -> Rules:
         ),
         crossing=(self_cross,) if limits.self_cross else (),
         delivery=(no_short_delivery,),
-        growing=_on(
+        growing=(
             entry_open,
-            (max_position_quantity, limits.position_quantity),
-            (max_position_notional, money["position_notional"]),
-            (max_daily_loss, money["daily_loss"]),
-            (max_drawdown, money["drawdown"]),
-            (max_gross_exposure, money["gross_exposure"]),
-            (max_leverage, limits.leverage),
+            *_on(
+                (max_position_quantity, limits.position_quantity),
+                (max_position_notional, money["position_notional"]),
+                (max_daily_loss, money["daily_loss"]),
+                (max_drawdown, money["drawdown"]),
+                (max_gross_exposure, money["gross_exposure"]),
+                (max_leverage, limits.leverage),
+            ),
         ),
         rates=_on(
             (lambda n: max_rate(n, SECOND, "second"), limits.orders_per_second),
@@ -131,17 +133,9 @@ MONEY = (
 )  # limits in rupees
 
 
-def _on(*entries: Check | tuple[Callable[[Any], Check], Any]) -> tuple[Check, ...]:
-    """The rules themselves, and those of (maker, limit) whose limit is set."""
-    made: list[Check] = []
-    for entry in entries:
-        if not isinstance(entry, tuple):
-            made.append(entry)
-            continue
-        maker, limit = entry
-        if limit is not None:
-            made.append(maker(limit))
-    return tuple(made)
+def _on(*makers: tuple[Callable[[Any], Check], Any]) -> list[Check]:
+    """The rules whose limit is set."""
+    return [make(limit) for make, limit in makers if limit is not None]
 
 
 # ── certainties ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -370,11 +370,11 @@ class Strategy:
 
     # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def at(self, when: str, call: Callable[[], None] | str) -> None:
+    def at(self, when: str, call: Callable[[], Any] | str) -> None:
         """Every session day at exchange time "15:10", or "open+5m", "close-20m": ``call()``, or ``on_timer(name)``."""
         self._host().add_timer(self, when, None, call)
 
-    def every(self, interval: str, call: Callable[[], None] | str) -> None:
+    def every(self, interval: str, call: Callable[[], Any] | str) -> None:
         """Every "5m" from the session's open to its close."""
         self._host().add_timer(self, None, interval, call)
 

@@ -58,7 +58,7 @@ from alphapanda.events import SECOND, Block, Ints
 from alphapanda.instruments import Instrument
 from alphapanda.registry import default_instrument, monthly_expiry
 from alphapanda.rulebook import Rulebook
-from alphapanda.tape import Tape
+from alphapanda.tapes.tape import Tape
 
 Floats = npt.NDArray[np.float64]
 

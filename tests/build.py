@@ -20,7 +20,7 @@ from alphapanda.instruments import Instrument
 from alphapanda.result import Result, decision_digest
 from alphapanda.risk import Limits
 from alphapanda.rulebook import Rulebook
-from alphapanda.tape import Tape
+from alphapanda.tapes.tape import Tape
 
 DAY = "2026-11-20"  # a Friday; Monday the 23rd is open, Tuesday the 24th is a holiday
 RULES = Rulebook.load()

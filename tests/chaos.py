@@ -8,7 +8,7 @@ from typing import Any
 import alphapanda as ap
 from alphapanda.events import Bar, Fill, Tick
 from alphapanda.orders import Order
-from alphapanda.tape import Tape
+from alphapanda.tapes.tape import Tape
 from tests.build import equity, tape_of
 
 NAMES = ("INFY", "TCS", "RELIANCE")

@@ -31,7 +31,7 @@ from alphapanda.host import TickBlock
 from alphapanda.instruments import Instrument
 from alphapanda.orders import Order
 from alphapanda.result import Result, decision_digest
-from alphapanda.tape import Tape
+from alphapanda.tapes.tape import Tape
 from alphapanda.times import parse_interval
 from tests.build import (
     CRORE,
@@ -789,22 +789,20 @@ def test_a_day_outside_the_rulebook_stops_the_run_with_its_name() -> None:
 WARM_DAYS = ["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-23", "2026-11-25"]
 
 
-class Warm(Timers):
-    """Everything that could call it, and what it knew at its first call."""
+class Warm(ap.Strategy):
+    """Everything that could call it, and what it knew at each call; into the log, for a backtest runs a copy."""
 
     bar = "1m"
 
     def on_start(self) -> None:
-        super().on_start()
         self.average = self.indicator("INFY", ap.SMA(3), name="sma")
         self.at("09:15", "nine")
-        self.known: tuple[bool, int] | None = None
 
     def note(self, what: str) -> None:
-        """Keep the day and what is known at the first callback."""
-        self.rang.append(f"{what} {self.now:%m-%d %H:%M}")
-        if self.known is None:
-            self.known = self.average.ready, len(self.history("INFY", 99))
+        """One line a call."""
+        self.log(
+            f"{what} {self.now:%m-%d %H:%M}", ready=self.average.ready, bars=len(self.history("INFY", 99))
+        )
 
     def on_tick(self, tick: Tick) -> None:
         self.note("tick")
@@ -829,27 +827,22 @@ def test_warm_up_days_feed_indicators_and_history_but_no_callback(
 ) -> None:
     """The strategy's life begins on the first day to trade, however many days and weekends come before."""
     tape = tape_of([(f"{d} 09:{15 + n}:10", "INFY", 100.0 + n) for d in WARM_DAYS for n in range(4)])
-    strategy = Warm(warmup=asked.get("warmup", ""))
-    ap.backtest(strategy, tape, start=asked.get("start"))
-    assert strategy.rang, "nothing was ever called"
-    assert strategy.rang[0] == f"timer {first} 09:15"
-    assert strategy.known == (True, bars)
+    logs = ap.backtest(Warm(warmup=asked.get("warmup", "")), tape, start=asked.get("start")).result.logs
+    assert logs, "nothing was ever called"
+    assert logs[0].message == f"timer {first} 09:15"
+    assert logs[0].fields == {"ready": True, "bars": bars}
 
 
 def test_warm_up_minutes_end_inside_the_day() -> None:
     tape = tape_of([(f"09:{15 + n}:10", "INFY", 100.0 + n) for n in range(40)])
-    strategy = Warm(warmup="30m")
-    ap.backtest(strategy, tape)
-    assert strategy.rang[0] in ("bar 11-20 09:45", "tick 11-20 09:45")
-    assert strategy.known is not None
-    assert strategy.known[0]
-    assert strategy.known[1] == 30
+    logs = ap.backtest(Warm(warmup="30m"), tape).result.logs
+    assert logs[0].message in ("bar 11-20 09:45", "tick 11-20 09:45")
+    assert logs[0].fields == {"ready": True, "bars": 30}
 
 
 def test_data_shorter_than_the_warm_up_is_traded_cold_and_noted() -> None:
-    strategy = Warm(warmup="3d")
-    report = ap.backtest(strategy, tape_of([("09:15:10", "INFY", 100.0)]))
-    assert strategy.rang
+    report = ap.backtest(Warm(warmup="3d"), tape_of([("09:15:10", "INFY", 100.0)]))
+    assert report.result.logs
     assert any("not longer than the warm-up" in note for note in report.result.notes)
 
 

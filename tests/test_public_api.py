@@ -1,6 +1,7 @@
 """``import alphapanda as ap``: the names, where they live, and how light it is."""
 
 import importlib
+import pkgutil
 import subprocess
 import sys
 import types
@@ -21,7 +22,7 @@ def test_all_is_sorted_unique_and_importable() -> None:
         assert getattr(ap, name) is not None
 
 
-@pytest.mark.parametrize("name", ap.__all__)
+@pytest.mark.parametrize("name", sorted({*ap.__all__} - {"IST"}))  # a value
 def test_every_public_name_is_what_its_module_defines(name: str) -> None:
     value = getattr(ap, name)
     assert not isinstance(value, types.ModuleType)
@@ -30,13 +31,9 @@ def test_every_public_name_is_what_its_module_defines(name: str) -> None:
     assert getattr(importlib.import_module(module), value.__name__) is value
 
 
-@pytest.mark.parametrize("first", ["tape", "sweep", "readers", "report", "rulebook"])
-def test_a_module_imported_first_does_not_hide_the_name_it_shares(first: str) -> None:
-    code = (
-        f"import alphapanda.{first}, alphapanda as ap; ap.Tape; ap.Report; "
-        "assert callable(ap.tape) and callable(ap.sweep), (ap.tape, ap.sweep)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+def test_no_module_shares_its_name_with_a_public_name() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(ap.__path__)}
+    assert not modules & set(ap.__all__)  # importing it would put the module where the name was
 
 
 def test_import_is_light() -> None:

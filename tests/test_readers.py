@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from alphapanda.errors import AlphaPandaException, DataError, UnknownNameError, ValidationError
 from alphapanda.events import IST, SECOND
 from alphapanda.instruments import Instrument
-from alphapanda.readers import read_bars, read_ticks, tape
 from alphapanda.registry import Registry
-from alphapanda.tape import Tape, nanoseconds
+from alphapanda.tapes.readers import read_bars, read_ticks, tape
+from alphapanda.tapes.tape import Tape, nanoseconds
 
 OPEN = nanoseconds(dt.datetime(2026, 11, 20, 9, 15, tzinfo=IST))
 MINUTE = 60 * SECOND

@@ -21,10 +21,10 @@ from alphapanda.events import DAY, IST, MINUTE, SECOND, Block, Fill, Signal
 from alphapanda.instruments import Instrument
 from alphapanda.orders import DENIED, FILLED, Order
 from alphapanda.portfolio import Position, worth
-from alphapanda.report import FRAMES, Report
-from alphapanda.report_charts import POINTS, Timeline, thinned
-from alphapanda.report_stats import DAYS_A_YEAR, MINUTES_A_YEAR, STATISTICS, round_trips
-from alphapanda.report_text import braille, clean, price, sparkline
+from alphapanda.report.charts import POINTS, Timeline, thinned
+from alphapanda.report.report import FRAMES, Report
+from alphapanda.report.stats import DAYS_A_YEAR, MINUTES_A_YEAR, STATISTICS, round_trips
+from alphapanda.report.text import braille, clean, price, sparkline
 from alphapanda.result import LogLine, Mark, Result, RunError
 
 INFY = Instrument(symbol="NSE:INFY", exchange="NSE")
@@ -427,7 +427,7 @@ def rich_text(report: Report) -> str:
 
 def test_foreign_text_is_escaped_on_pages_and_stripped_in_terminals():
     report = Report(hostile(), settings={"slippage": {"bps": 1.5}, "x": HOSTILE})
-    from alphapanda.report_html import page
+    from alphapanda.report.page import page
 
     for markup in (page(report), report._repr_html_()):
         assert "<script" not in markup
@@ -528,7 +528,7 @@ def test_plots_are_figures_without_pyplot():
         report.plot_prices("NSE:INFI")
     assert caught.value.nearest == "NSE:INFY"
     code = (
-        "import sys, alphapanda.report as r\n"
+        "import sys, alphapanda.report.report as r\n"
         "assert not {'pandas', 'polars', 'matplotlib', 'rich'} & set(sys.modules)\n"
         "from alphapanda.result import Result\n"
         "r.Report(Result((), (), (), (), 1)).plot()\n"

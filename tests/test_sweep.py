@@ -15,8 +15,8 @@ import pytest
 
 import alphapanda as ap
 from alphapanda.errors import UnknownNameError, ValidationError
-from alphapanda.readers import tape
-from alphapanda.sweep import sweep
+from alphapanda.sweeps import sweep
+from alphapanda.tapes.readers import tape
 
 SYMBOL = "NSE:INFY"
 pytestmark = pytest.mark.timeout(180)  # worker processes start slowly on a busy machine

@@ -20,7 +20,7 @@ from alphapanda.errors import RulebookError, UnknownNameError, ValidationError
 from alphapanda.events import DAY, IST_OFFSET_NS, MINUTE, SECOND, Block
 from alphapanda.rulebook import Rulebook
 from alphapanda.synthetic import RATE, STOCKS, WEIGHTS, Market, default_universe, main, synthetic_day
-from alphapanda.tape import Tape
+from alphapanda.tapes.tape import Tape
 
 ROOT = Path(__file__).parent.parent
 BUNDLED = ROOT / "alphapanda" / "data" / "2026-11-20.parquet"

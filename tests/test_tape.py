@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphapanda.columns import CHUNK, chunk_digest, rechunk
 from alphapanda.errors import DataError, UnknownNameError, ValidationError
 from alphapanda.events import IST, SECOND, Block
 from alphapanda.instruments import Instrument
-from alphapanda.readers import tape as read_any
-from alphapanda.tables import is_saved_tape
-from alphapanda.tape import Tape
+from alphapanda.tapes.columns import CHUNK, chunk_digest, rechunk
+from alphapanda.tapes.readers import tape as read_any
+from alphapanda.tapes.tables import is_saved_tape
+from alphapanda.tapes.tape import Tape
 
 INFY = Instrument(symbol="NSE:INFY", exchange="NSE")
 TCS = Instrument(symbol="NSE:TCS", exchange="NSE")
@@ -207,7 +207,7 @@ def test_a_chunk_that_is_not_what_was_saved_is_named(tmp_path: Path, monkeypatch
     path = make(CHUNK + 10).save(tmp_path / "t.parquet")
     tape = Tape.open(path)
     monkeypatch.setattr(
-        "alphapanda.columns.chunk_digest", lambda c: "0" if len(c["ts"]) == 10 else chunk_digest(c)
+        "alphapanda.tapes.columns.chunk_digest", lambda c: "0" if len(c["ts"]) == 10 else chunk_digest(c)
     )
     rows = 0
     with pytest.raises(DataError, match=rf"{path}.*chunk 1 \(rows 65,537") as caught:  # noqa: PT012 - the same
@@ -425,9 +425,9 @@ def test_rechunking_keeps_every_row() -> None:
 
 WALK = """
 import resource, sys
-from alphapanda.readers import tape as read_any
-from alphapanda.tables import is_saved_tape
-from alphapanda.tape import Tape
+from alphapanda.tapes.readers import tape as read_any
+from alphapanda.tapes.tables import is_saved_tape
+from alphapanda.tapes.tape import Tape
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 tape = Tape.open(sys.argv[1])

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 from alphapanda.cli import demo_report
-from alphapanda.report_terminal import render
+from alphapanda.report.terminal import render
 
 HERE = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

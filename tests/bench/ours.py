@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import alphapanda as ap
-import alphapanda.readers  # a run imports these two when it needs them; imports are not what is measured here
-import alphapanda.report
+import alphapanda.report.report
+import alphapanda.tapes.readers  # a run imports these two when it needs them; imports are not what is measured here
 from alphapanda.events import Bar, Tick
 from alphapanda.host import TickBlock
 from tests.bench import job as sma

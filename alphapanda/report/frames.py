@@ -10,7 +10,7 @@ import msgspec
 from alphapanda.charges import KINDS
 from alphapanda.events import Fill
 from alphapanda.orders import DENIED, Order
-from alphapanda.report_stats import side, slippage, value, wanted
+from alphapanda.report.stats import side, slippage, value, wanted
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,14 +13,14 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from alphapanda import report_text as text
 from alphapanda.charges import KINDS
 from alphapanda.money import rupees
 from alphapanda.orders import ENDED
-from alphapanda.report_stats import STATISTICS, side, wanted
+from alphapanda.report import text
+from alphapanda.report.stats import STATISTICS, side, wanted
 
 if TYPE_CHECKING:
-    from alphapanda.report import Report
+    from alphapanda.report.report import Report
 
 GAIN, LOSS, DIM = "green", "red", "bright_black"
 WRAPS_AT = 14  # characters: narrower than this a text column is left out

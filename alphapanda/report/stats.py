@@ -14,12 +14,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from alphapanda import report_text as text
 from alphapanda.charges import KINDS
 from alphapanda.events import MINUTE, Fill, Ints, ist, ist_day
 from alphapanda.money import divide, rupees
 from alphapanda.orders import DENIED, Order
 from alphapanda.portfolio import worth
+from alphapanda.report import text
 from alphapanda.result import Mark, Result
 
 DAYS_A_YEAR = 252

@@ -15,7 +15,7 @@ from alphapanda.money import rupees
 from alphapanda.result import RunError
 
 if TYPE_CHECKING:
-    from alphapanda.report import Report
+    from alphapanda.report.report import Report
 
 NOT_AVAILABLE = "n/a"
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")

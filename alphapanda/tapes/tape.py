@@ -25,7 +25,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from alphapanda.columns import (
+from alphapanda.errors import DataError, UnknownNameError, ValidationError
+from alphapanda.events import DAY, IST, Block, Ints, ist
+from alphapanda.instruments import Instrument
+from alphapanda.tapes.columns import (
     CHUNK,
     FORMAT,
     HEADER_KEY,
@@ -51,9 +54,6 @@ from alphapanda.columns import (
     seal_file,
     to_frame,
 )
-from alphapanda.errors import DataError, UnknownNameError, ValidationError
-from alphapanda.events import DAY, IST, Block, Ints, ist
-from alphapanda.instruments import Instrument
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from alphapanda import report_text as text
 from alphapanda.charges import KINDS
 from alphapanda.money import rupees
 from alphapanda.orders import DENIED, Order
-from alphapanda.report_stats import STATISTICS, side, value, wanted
-from alphapanda.report_style import CSS, PAGE_CSS
+from alphapanda.report import text
+from alphapanda.report.stats import STATISTICS, side, value, wanted
+from alphapanda.report.style import CSS, PAGE_CSS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from alphapanda.report import Report
+    from alphapanda.report.report import Report
 
 ROWS = 1_500  # of a long table on the page; save() writes all
 CARD_ROWS = 8
@@ -90,7 +90,7 @@ def _cell(column: Column, css: str, content: Any) -> str:
 
 def drawing(figure: Figure, label: str) -> str:
     """A chart as inline SVG in the colours of the page."""
-    from alphapanda.report_charts import INK, svg
+    from alphapanda.report.charts import INK, svg
 
     picture = svg(figure).replace(INK, "var(--ink)")
     return f'<div class="ap-chart" role="img" aria-label="{esc(label)}">{picture}</div>'
@@ -296,16 +296,14 @@ def folded(name: str, content: str) -> str:
 
 def card(report: Report) -> str:
     """The report in one notebook cell."""
-    from alphapanda import report_charts
+    from alphapanda.report import charts
 
     r = report.result
     parts = [
         f'<div class="ap-name">{esc(title(report))}</div><div class="ap-soft">{esc(subtitle(report))}</div>',
         alerts(report, full=False),
         top(report),
-        drawing(
-            report_charts.equity(report.points, r.capital, height=3.6), "equity after charges, with drawdown"
-        ),
+        drawing(charts.equity(report.points, r.capital, height=3.6), "equity after charges, with drawdown"),
         charges_bar(report),
     ]
     if len(r.strategies) > 1:
@@ -341,14 +339,14 @@ def page(report: Report) -> str:
 
 
 def _sections(report: Report) -> Iterable[str]:
-    from alphapanda import report_charts
+    from alphapanda.report import charts
 
     r = report.result
     yield '<div class="ap-eyebrow">Alpha Panda · report of a run</div>'
     yield f'<h1>{esc(title(report))}</h1><div class="ap-soft">{esc(subtitle(report))}</div>'
     yield alerts(report, full=True)
     yield top(report)
-    yield drawing(report_charts.equity(report.points, r.capital), "equity after charges, with drawdown")
+    yield drawing(charts.equity(report.points, r.capital), "equity after charges, with drawdown")
     yield notes(report)
     if len(r.strategies) > 1:
         yield f"<h2>Strategies</h2>{strategies_table(report)}"
@@ -357,7 +355,7 @@ def _sections(report: Report) -> Iterable[str]:
         yield _charges_by_instrument(report)
         yield "<h2>Prices and fills</h2>"
         for panel in report.price_panels:
-            yield drawing(report_charts.prices([panel]), f"price of {panel.symbol} with fills")
+            yield drawing(charts.prices([panel]), f"price of {panel.symbol} with fills")
     if report.denied:
         yield f"<h2>Denied by our own risk rules</h2>{denials_table(report)}"
     if r.positions:

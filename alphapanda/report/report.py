@@ -21,7 +21,7 @@ from alphapanda.events import Block, Fill
 from alphapanda.instruments import Instrument
 from alphapanda.orders import DENIED
 from alphapanda.portfolio import worth
-from alphapanda.report_frames import (
+from alphapanda.report.frames import (
     CANCELS,
     CHARGES,
     DENIALS,
@@ -38,8 +38,8 @@ from alphapanda.report_frames import (
     item_of,
     to_frame,
 )
-from alphapanda.report_stats import Stats, Trade, curve, drawdowns, round_trips, statistics, value
-from alphapanda.report_text import plain
+from alphapanda.report.stats import Stats, Trade, curve, drawdowns, round_trips, statistics, value
+from alphapanda.report.text import plain
 from alphapanda.result import Mark, Result, decision_digest
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import RenderableType
 
-    from alphapanda.report_charts import Prices
+    from alphapanda.report.charts import Prices
 
 FRAMES = (
     *("signals", "cancels", "denials", "orders", "fills", "trades", "positions", "charges"),
@@ -291,20 +291,20 @@ class Report:
 
     def plot(self) -> Figure:
         """Equity after charges with the drawdown below; the hours between sessions are left out."""
-        from alphapanda import report_charts
+        from alphapanda.report import charts
 
-        return report_charts.equity(self.points, self.result.capital)
+        return charts.equity(self.points, self.result.capital)
 
     def plot_prices(self, symbol: str | None = None) -> Figure:
         """Price with this run's fills as triangles: of one instrument, or of the six most traded."""
-        from alphapanda import report_charts
+        from alphapanda.report import charts
 
         if symbol is None:
-            return report_charts.prices(self.price_panels)
+            return charts.prices(self.price_panels)
         known = [i.symbol for i in self.result.instruments]
         if symbol not in known:
             raise UnknownNameError("symbol", symbol, known)
-        return report_charts.prices(self._panels([symbol]))
+        return charts.prices(self._panels([symbol]))
 
     @cached_property
     def price_panels(self) -> list[Prices]:
@@ -315,7 +315,7 @@ class Report:
         return self._panels([symbol for symbol, _ in turnover.most_common(6)])
 
     def _panels(self, symbols: Sequence[str]) -> list[Prices]:
-        from alphapanda.report_charts import Prices, price_lines
+        from alphapanda.report.charts import Prices, price_lines
 
         instruments = {i.symbol: i for i in self.result.instruments}
         lines = (
@@ -335,7 +335,7 @@ class Report:
         return plain(self)
 
     def __rich__(self) -> RenderableType:
-        from alphapanda.report_terminal import render
+        from alphapanda.report.terminal import render
 
         return render(self)
 
@@ -343,18 +343,18 @@ class Report:
         """Show it in the terminal, with the ``last`` orders and fills."""
         from rich.console import Console
 
-        from alphapanda.report_terminal import render
+        from alphapanda.report.terminal import render
 
         Console().print(render(self, last))
 
     def _repr_html_(self) -> str:
-        from alphapanda.report_html import card
+        from alphapanda.report.page import card
 
         return card(self)
 
     def to_html(self, path: str | Path) -> Path:
         """Write everything as one page that needs no network; returns where it is."""
-        from alphapanda.report_html import page
+        from alphapanda.report.page import page
 
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)

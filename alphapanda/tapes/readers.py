@@ -31,7 +31,7 @@ import numpy as np
 from alphapanda.errors import AlphaPandaException, DataError, UnknownNameError, ValidationError
 from alphapanda.events import DAY, IST_OFFSET_NS, Ints
 from alphapanda.instruments import Instrument
-from alphapanda.rows import (
+from alphapanda.tapes.rows import (
     Known,
     Rows,
     floats,
@@ -48,9 +48,9 @@ from alphapanda.rows import (
     tape_of,
     units_of,
 )
-from alphapanda.stamps import read_stamps
-from alphapanda.tables import BAR_FIELDS, Table, is_saved_tape, load
-from alphapanda.tape import EPOCH_DAY, Tape
+from alphapanda.tapes.stamps import read_stamps
+from alphapanda.tapes.tables import BAR_FIELDS, Table, is_saved_tape, load
+from alphapanda.tapes.tape import EPOCH_DAY, Tape
 from alphapanda.times import parse_interval
 
 Order = Literal["raise", "sort"]
@@ -491,7 +491,7 @@ def _saved_day(day: str) -> Tape:
     """The saved tapes whose file name holds the day, in the first of the places that has any."""
     home = os.environ.get("ALPHAPANDA_HOME")
     places = [Path(home) / "tapes"] if home else []
-    places += [Path("tapes"), Path(__file__).with_name("data")]
+    places += [Path("tapes"), Path(__file__).parent.with_name("data")]
     seen: set[str] = set()
     for place in places:
         files = sorted(place.glob("*.parquet")) if place.is_dir() else []

@@ -1,7 +1,7 @@
 """The rows of a table on their way to a tape: which symbol, which integers, and what each policy refuses or drops.
 
 Every check names the first bad row of the source and counts the rest; every row left out or changed is noted. The
-policies and their defaults are on the page of ``alphapanda.readers``.
+policies and their defaults are on the page of ``alphapanda.tapes.readers``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from alphapanda.events import DAY, IST_OFFSET_NS, Ints
 from alphapanda.instruments import Instrument
 from alphapanda.money import TOLERANCE
 from alphapanda.registry import Registry, default_instrument
-from alphapanda.tables import BAR_FIELDS, Table
-from alphapanda.tape import EPOCH_DAY, Tape
+from alphapanda.tapes.tables import BAR_FIELDS, Table
+from alphapanda.tapes.tape import EPOCH_DAY, Tape
 
 if TYPE_CHECKING:
     import polars as pl
@@ -136,7 +136,9 @@ def instruments_of(rows: Rows, names: list[str], o: Mapping[str, Any]) -> tuple[
             rows.notes.append(
                 f"{instrument.symbol}: made {'' if o['tradable'] else 'not '}tradable for research"
             )
-            if instrument.kind == "INDEX":  # nobody can hold an index: the proxy obeys the rules of its futures
+            if (
+                instrument.kind == "INDEX"
+            ):  # nobody can hold an index: the proxy obeys the rules of its futures
                 venue = "BFO" if instrument.exchange == "BSE" else "NFO"
                 instrument = msgspec.structs.replace(instrument, kind="FUT", exchange=venue)
                 rows.notes[-1] += f", by the hours, products and charges of {venue} futures"

@@ -15,7 +15,7 @@ import numpy as np
 
 from alphapanda.errors import UnknownNameError, ValidationError
 from alphapanda.events import Ints
-from alphapanda.tables import Table
+from alphapanda.tapes.tables import Table
 
 if TYPE_CHECKING:
     import polars as pl

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from alphapanda.columns import HEADER_KEY, SEAL_MARK
 from alphapanda.errors import DataError, UnknownNameError, nearest
 from alphapanda.events import Ints
+from alphapanda.tapes.columns import HEADER_KEY, SEAL_MARK
 
 if TYPE_CHECKING:
     import polars as pl

@@ -27,18 +27,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import msgspec
 import numpy as np
 
-from alphapanda import readers
 from alphapanda.errors import AlphaPandaException, UnknownNameError, ValidationError
 from alphapanda.replay import backtest
-from alphapanda.report_stats import STATISTICS
+from alphapanda.report.stats import STATISTICS
 from alphapanda.rulebook import Rulebook
 from alphapanda.strategy import SETTINGS, Parameter, Strategy
+from alphapanda.tapes import readers
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from alphapanda.report import Report
-    from alphapanda.tape import Tape
+    from alphapanda.report.report import Report
+    from alphapanda.tapes.tape import Tape
 
 RUN = ("capital", "limits", "fills", "rulebook", "start", "seed")
 OWN = ("workers", "progress", "metric", "options")
@@ -401,7 +401,7 @@ def _work(values: Point) -> Row:
 
 def _held(tape: Tape) -> Tape:
     """The tape in memory unless it is long: read and proved once, not once a point."""
-    from alphapanda.tape import Tape as Made
+    from alphapanda.tapes.tape import Tape as Made
 
     if tape.rows > HELD:
         return tape

@@ -24,7 +24,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from alphapanda.events import DAY, IST_OFFSET_NS, MINUTE, Block, Fill, Ints, ist
 from alphapanda.instruments import Instrument
 from alphapanda.money import rupees
-from alphapanda.report_stats import drawdowns
+from alphapanda.report.stats import drawdowns
 from alphapanda.result import Mark
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""How people see a run: figures, frames, pictures, a page, a terminal."""
