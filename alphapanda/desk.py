@@ -119,7 +119,7 @@ class Desk:
         self.orders_today = 0
         self.equity_at_open = self.equity_peak = capital
         self._exits: dict[str, Exits] = {}
-        self._guards: dict[tuple[int, int], list[str]] = {}  # (owner, instrument) → entries with live exits
+        self.latest: dict[tuple[int, int, bool], Signal] = {}  # last accepted, by owner, instrument and side
         self.equity = capital  # at the last mark
         self.gross = 0  # sum of absolute position values at the last mark, and what filled since
         self._marked_at = -MARK_AGE
@@ -139,8 +139,8 @@ class Desk:
         self.position_after = after = held + working[index] + quantity
         self.reducing = 0 <= after < held if quantity < 0 else held < after <= 0
         n, d = self._ratios[index]
-        named = signal.limit or signal.stop
-        self.notional = abs(quantity) * (named or signal.reference) * n // d
+        named = signal.stop if signal.limit is None else signal.limit
+        self.notional = abs(quantity) * (signal.reference if named is None else named) * n // d
         if signal.ts - self._marked_at >= MARK_AGE:
             self.mark(signal.ts, self.listener.last_prices())
         reason = self.standing[signal.product][index] or self._refusal(order, signal, named is not None)
@@ -149,6 +149,8 @@ class Desk:
             return
         self.orders_today += 1
         working[index] += quantity
+        self.latest[order.owner, index, quantity > 0] = signal
+        self._mark_closing(order)
         self.exchange.add(order, signal.ts)
 
     def _refusal(self, order: Order, signal: Signal, named: bool) -> str | None:
@@ -260,8 +262,10 @@ class Desk:
                 book.quantity(index),
             )
         )
-        if order.leg or self._guards or signal.sl is not None or signal.tp is not None:
-            self._protect(order, quantity, ts)
+        if order.leg or signal.sl is not None or signal.tp is not None:
+            self._protect(order, quantity, price, ts)
+        if signal.symbol in self.exchange.working and (realized or position.quantity == 0 or order.closing):
+            self._trim(order, position.quantity, ts)
         self.listener.order_filled(fill, owner)
         self.listener.order_changed(order)
 
@@ -300,52 +304,72 @@ class Desk:
         self._delivered.add(key)
         return _with(charges, DP, fee)
 
-    # ── brackets ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── brackets, and orders that only close ─────────────────────────────────────────────────────────────────────
 
-    def _protect(self, order: Order, quantity: int, ts: int) -> None:
-        """After a fill: exits grow with their entry, shrink with each other, and never exceed the position."""
-        signal = order.signal
+    def _mark_closing(self, order: Order) -> None:
+        """Note whether a strategy's order only closes what the strategy holds; one that turns the position over at
+        market takes its protective exits with it."""
+        book, signal = self.books[order.owner], order.signal
+        if order.index not in book.positions:
+            return
+        held = book.position(order.index, order.instrument, signal.product).quantity
+        if not held or (held > 0) == (order.target > 0):
+            return
+        queue = self.exchange.working.get(signal.symbol)
+        own = (
+            ()
+            if queue is None
+            else tuple(o for o in queue if o.owner == order.owner and o.signal.product == signal.product)
+        )
+        promised = sum(o.remaining for o in own if o.closing and not o.leg)
+        order.closing = order.quantity <= abs(held) - promised
+        if not order.closing and order.kind == "MARKET":
+            for exit_order in own:
+                if exit_order.leg:
+                    self.cancel(exit_order, "the strategy turns the position over", signal.ts)
+
+    def _protect(self, order: Order, quantity: int, price: int, ts: int) -> None:
+        """After a fill: exits grow with their entry and shrink with each other."""
         if order.leg in ("", "square-off"):
-            if signal.sl is not None or signal.tp is not None:
-                self._grow_exits(order, -quantity, ts)
+            self._grow_exits(order, -quantity, price, ts)
         elif (exits := self._exits.get(order.parent_id)) is not None:
             sibling = exits.tp if order is exits.sl else exits.sl
             if sibling is not None and sibling.status in WORKING:
                 self._resize(sibling, sibling.target - quantity, ts)
-        key = (order.owner, order.index)
-        if key in self._guards:
-            self._trim_exits(key, ts)
 
-    def _grow_exits(self, entry: Order, quantity: int, ts: int) -> None:
+    def _grow_exits(self, entry: Order, quantity: int, price: int, ts: int) -> None:
         signal = entry.signal
         exits = self._exits.get(entry.id)
         if exits is None:
             exits = self._exits[entry.id] = Exits()
-            self._guards.setdefault((entry.owner, entry.index), []).append(entry.id)
-        number = exits.made = exits.made + 1
+        exits.made += 1
+        number = "" if exits.made == 1 else str(exits.made)
         if exits.sl is not None and exits.sl.status in WORKING:
             exits.sl.target += quantity
         elif signal.sl is not None:
-            exits.sl = self._make_exit(
-                entry, "sl" if number == 1 else f"sl{number}", quantity, None, signal.sl, ts
-            )
+            exits.sl = self._make_exit(entry, f"sl{number}", quantity, None, signal.sl, price, ts)
         if exits.tp is not None and exits.tp.status in WORKING:
             exits.tp.target += quantity
         elif signal.tp is not None:
-            exits.tp = self._make_exit(
-                entry, "tp" if number == 1 else f"tp{number}", quantity, signal.tp, None, ts
-            )
+            exits.tp = self._make_exit(entry, f"tp{number}", quantity, signal.tp, None, price, ts)
 
     def _make_exit(
-        self, entry: Order, leg: str, quantity: int, limit: int | None, stop: int | None, ts: int
+        self, entry: Order, leg: str, quantity: int, limit: int | None, stop: int | None, price: int, ts: int
     ) -> Order:
         parent = entry.signal
         signal = Signal(
-            parent.strategy, parent.seq, parent.ordinal, ts, parent.symbol, quantity, parent.reference,
+            parent.strategy, parent.seq, parent.ordinal, ts, parent.symbol, quantity, price,
             product=parent.product, limit=limit, stop=stop, tag=parent.tag,
         )  # fmt: skip
         order = Order(
-            signal, entry.instrument, entry.index, entry.owner, target=quantity, parent_id=entry.id, leg=leg
+            signal,
+            entry.instrument,
+            entry.index,
+            entry.owner,
+            target=quantity,
+            parent_id=entry.id,
+            leg=leg,
+            closing=True,
         )
         self.orders.append(order)
         self.orders_today += 1
@@ -353,38 +377,37 @@ class Desk:
         self.listener.order_changed(order)
         return order
 
-    def _resize(self, exit_order: Order, target: int, ts: int) -> None:
-        """Change a working exit's wanted quantity; what is already filled stays; nothing left ends it."""
-        exit_order.target = target
-        if exit_order.filled == target or (exit_order.filled > target) == (target > 0):
-            self.changed(exit_order, CANCEL, "the position it protected is closed", ts)
-
-    def _trim_exits(self, key: tuple[int, int], ts: int) -> None:
-        """No exit may be larger than the strategy's own position: the oldest entries' exits are cut first."""
-        owner, index = key
-        room = {"sl": self.books[owner].quantity(index), "tp": self.books[owner].quantity(index)}
-        alive: list[str] = []
-        for entry_id in reversed(self._guards[key]):
-            exits = self._exits[entry_id]
-            for side, leg in (("sl", exits.sl), ("tp", exits.tp)):
-                if leg is None or leg.status not in WORKING:
-                    continue
-                left = leg.target - leg.filled  # signed opposite to the position
-                allowed = room[side]
-                keep = max(-abs(left), -allowed) if left < 0 and allowed > 0 else (
-                    min(left, -allowed) if left > 0 and allowed < 0 else 0
-                )  # fmt: skip
-                room[side] += keep
-                if keep != left:
-                    self._resize(leg, leg.filled + keep, ts)
-            if any(leg is not None and leg.status in WORKING for leg in (exits.sl, exits.tp)):
-                alive.append(entry_id)
-            else:
-                del self._exits[entry_id]
-        if alive:
-            self._guards[key] = alive[::-1]
+    def _resize(self, order: Order, target: int, ts: int) -> None:
+        """Change a working order's wanted quantity; what is already filled stays; nothing left ends it."""
+        if not order.leg:
+            (self.buying if order.target > 0 else self.selling)[order.index] += target - order.target
+        done = order.filled
+        if done == target or (done > target) == (order.target > 0):
+            order.target = done or order.target
+            if not order.leg:  # what ``changed`` takes off the working quantity was taken off above
+                (self.buying if order.target > 0 else self.selling)[order.index] += order.target - target
+            self.changed(order, CANCEL, "the position it would close is closed", ts)
         else:
-            del self._guards[key]
+            order.target = target
+
+    def _trim(self, order: Order, held: int, ts: int) -> None:
+        """After a fill: no order that only closes may be larger than what is held now; the oldest exits give way."""
+        room = {"sl": abs(held), "tp": abs(held)}
+        for other in reversed(tuple(self.exchange.working.get(order.signal.symbol, ()))):
+            if (
+                not other.closing
+                or other.owner != order.owner
+                or other.signal.product != order.signal.product
+                or other.status not in WORKING
+            ):
+                continue
+            kind = other.leg[:2]
+            most = room.get(kind, abs(held)) if held and (other.target > 0) != (held > 0) else 0
+            keep = min(other.remaining, most)
+            if kind in room:
+                room[kind] -= keep
+            if keep != other.remaining:
+                self._resize(other, other.filled + (keep if other.target > 0 else -keep), ts)
 
     # ── the day ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -397,6 +420,7 @@ class Desk:
         self._delivered.clear()
         self._bought_today.clear()
         self.no_entry.clear()
+        self._exits.clear()
         for index, instrument in enumerate(self.instruments):
             self.products[index] = self.rulebook.products(instrument)
             self.freeze[index] = self.rulebook.freeze_quantity(instrument, day)
@@ -428,7 +452,7 @@ class Desk:
         self.set_open(indexes, False)
         for index in indexes:
             for order in tuple(self.exchange.working.get(self.instruments[index].symbol, ())):
-                self.changed(order, EXPIRE, "the session closed", ts)
+                self.expire(order, "the session closed", ts)
 
     def expire(self, order: Order, reason: str, ts: int) -> None:
         """End a working order whose time is over."""
@@ -444,7 +468,7 @@ class Desk:
         instrument = self.instruments[index]
         for order in tuple(self.exchange.working.get(self.instruments[index].symbol, ())):
             if order.signal.product == product:
-                self.changed(order, CANCEL, f"{product} square-off", ts)
+                self.cancel(order, f"{product} square-off", ts)
         seq = self.listener.sequence()
         for owner, book in enumerate(self.books):
             quantity = -book.position(index, instrument, product).quantity if index in book.positions else 0
@@ -453,7 +477,9 @@ class Desk:
                 signal = Signal(
                     self.names[owner], seq, index, ts, instrument.symbol, quantity, reference, product=product
                 )
-                order = Order(signal, instrument, index, owner, target=quantity, leg="square-off")
+                order = Order(
+                    signal, instrument, index, owner, target=quantity, leg="square-off", closing=True
+                )
                 self.orders.append(order)
                 self.exchange.add(order, ts)
                 self.listener.order_changed(order)

@@ -224,7 +224,8 @@ class AuthorizationError(PermanentError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like ``name``, or None when nothing is close; case is ignored."""
-    folded = {k.casefold(): k for k in known}
+    """The known name most like ``name``, or None when nothing is close; case is ignored, and so may be an exchange."""
+    known = list(known)
+    folded = {k.casefold().partition(":")[2]: k for k in known if ":" in k} | {k.casefold(): k for k in known}
     found = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
     return folded[found[0]] if found else None

@@ -5,12 +5,12 @@ Rules, each the careful side of what a real book would do:
 - An order never fills on the event that caused it: the venue sees it ``latency`` later and it fills at the earliest on
   the next event of its instrument.
 - A market order takes the opposite quote where the data has one, else the traded price, plus slippage.
-- A limit order that is marketable when it arrives takes the better of quote and limit; once it rests it fills at its
-  limit when the opposite quote (or, without quotes, a trade) reaches it, or a trade goes through it.
+- A limit order that is marketable when it arrives takes the quote, which is no worse than its limit; once it rests it
+  fills at its limit when the opposite quote (or, without quotes, a trade) reaches it, or a trade goes through it.
 - A stop triggers on a traded price at or beyond it and fills on that event at the worse of stop and quote; inside a
   bar (a tape made from bars) the price moved through the stop, so it fills at the stop.
-- One event gives at most the shown depth, else the traded volume x participation, shared by our orders of one side,
-  in whole lots; the rest waits. An event without trade or depth gives nothing.
+- One event gives an arriving order at most the shown depth, else, and to resting orders always, the traded volume x
+  participation, shared by our orders of one side, in whole lots; the rest waits. No trade and no depth gives nothing.
 - Outside a known circuit band nothing fills. IOC ends after its first event, TTL and DAY when the desk says so.
 """
 
@@ -22,6 +22,7 @@ from typing import Protocol
 
 import msgspec
 
+from alphapanda.errors import ConfigurationError
 from alphapanda.events import Block
 from alphapanda.orders import ACCEPT, CANCEL, SENT, WORKING, Order
 
@@ -42,6 +43,24 @@ class Fills(msgspec.Struct, frozen=True, kw_only=True):
     latency_jitter_ms: float = 0.0
     participation: float = 1.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            whole = name in ("slippage_ticks", "seed")
+            number = not isinstance(value, bool) and isinstance(value, int if whole else (int, float))
+            if (
+                not number
+                or not (name == "seed" or 0 <= value < 1e9)
+                or (name == "participation" and not 0 < value <= 1)
+            ):
+                wanted = "from 0 (not included) to 1" if name == "participation" else "0 or above"
+                raise ConfigurationError(
+                    f"fills {name} = {value!r} is not a{' whole' if whole else ''} number {wanted}",
+                    fix=f"give {name} such a number",
+                    code="E_LIMIT",
+                    field=name,
+                )
 
 
 class Owner(Protocol):
@@ -104,35 +123,28 @@ class Exchange:
             if block.bid.item(row) < quiet[1] and quiet[0] < (block.ask.item(row) or price):
                 return
         queue = self.working[symbol]
-        bid, ask, volume, offered, wanted = self._counterpart(block, row)
         band = self._owner.bands[queue[0].index]
         if band is not None and not band[0] <= price <= band[1]:
             return
+        bid, ask, traded, depth = self._counterpart(block, row)
         inside = block.inside is not None and block.inside.item(row)
         for order in tuple(queue):  # what a fill makes a strategy send waits for the next event
             if order.active_ts > ts or order.status not in WORKING:
                 continue
-            signal = order.signal
             buying = order.target > 0
             touch = (ask if buying else bid) or price
-            resting = False
-            if signal.limit is None and signal.stop is None:
+            if order.signal.limit is None and order.signal.stop is None:
                 at = touch if self._exact else self._slipped(order, buying, touch)
             else:
-                at, resting = self._price(order, buying, price, touch, inside)
+                at = self._price(order, buying, price, touch, inside)
             if at is not None:
+                pool = traded if depth is None or order.resting else depth
                 left = order.target - order.filled
-                room = volume if resting else (offered if buying else wanted)
-                if left > room or -left > room:
+                if abs(left) > pool[buying]:
                     lot = order.instrument.lot_size
-                    left = room // lot * lot if buying else -(room // lot * lot)
+                    left = pool[buying] // lot * (lot if buying else -lot)
                 if left:
-                    if resting:
-                        volume -= abs(left)
-                    elif buying:
-                        offered -= left
-                    else:
-                        wanted += left
+                    pool[buying] -= abs(left)
                     self._owner.filled(order, left, at, block.first + row, ts)
             if order.status in WORKING:
                 self._rest(order, ts)
@@ -146,7 +158,7 @@ class Exchange:
         for order in queue:
             signal = order.signal
             waits_for = signal.limit if order.triggered or signal.stop is None else signal.stop
-            if order.status == SENT or waits_for is None:
+            if order.status == SENT or waits_for is None or not (order.resting or waits_for is signal.stop):
                 return None
             falling = (order.target > 0) == (
                 signal.stop is None or order.triggered
@@ -157,20 +169,22 @@ class Exchange:
                 high = min(high, waits_for)
         return low, high
 
-    def _counterpart(self, block: Block, row: int) -> tuple[int, int, int, int, int]:
-        """Bid, ask (0: none), and how much this event gives to resting, to buying and to selling orders."""
+    def _counterpart(self, block: Block, row: int) -> tuple[int, int, list[int], list[int] | None]:
+        """Bid, ask (0: none), and what this event gives to selling and buying orders: by trade, and by depth if shown."""
         volume = UNLIMITED
         if block.volume is not None:
             volume = block.volume.item(row)
             if self._partial:
                 volume = int(volume * self._fills.participation)
+        traded = [volume, volume]
         if block.bid is None or block.ask is None:
-            return 0, 0, volume, volume, volume
+            return 0, 0, traded, None
         bid, ask = block.bid.item(row), block.ask.item(row)
-        if block.bid_quantity is not None and block.ask_quantity is not None:
-            return bid, ask, volume, block.ask_quantity.item(row), block.bid_quantity.item(row)
-        room = UNLIMITED if bid or ask else volume
-        return bid, ask, volume, room, room
+        if not bid and not ask:
+            return 0, 0, traded, None
+        if block.bid_quantity is None or block.ask_quantity is None:
+            return bid, ask, traded, [UNLIMITED, UNLIMITED]
+        return bid, ask, traded, [block.bid_quantity.item(row), block.ask_quantity.item(row)]
 
     def _rest(self, order: Order, ts: int) -> None:
         """What is left after the order met an event: IOC ends, the rest waits in the book."""
@@ -179,23 +193,27 @@ class Exchange:
         elif order.status == SENT:
             self._owner.changed(order, ACCEPT, "", ts)
 
-    def _price(
-        self, order: Order, buying: bool, price: int, touch: int, inside: bool
-    ) -> tuple[int | None, bool]:
-        """Where the order would trade on this event (None: not at all), and whether it was resting before."""
+    def _price(self, order: Order, buying: bool, price: int, touch: int, inside: bool) -> int | None:
+        """Where an order that names a price would trade on this event; None: not at all."""
         signal = order.signal
         stop, limit = signal.stop, signal.limit
         if stop is not None and not order.triggered:
             if (price < stop) if buying else (price > stop):
-                return None, False
+                return None
             order.triggered = True
             touch = stop if inside else (max(stop, touch) if buying else min(stop, touch))
-        elif limit is not None and order.status != SENT:
+        if limit is None:
+            return touch if self._exact else self._slipped(order, buying, touch)
+        if order.resting:
             reached = (touch <= limit or price < limit) if buying else (touch >= limit or price > limit)
-            return (limit if reached else None), True
-        if limit is not None:
-            return (touch, False) if ((touch <= limit) if buying else (touch >= limit)) else (None, False)
-        return touch if self._exact else self._slipped(order, buying, touch), False
+            return limit if reached else None
+        if (touch > limit) if buying else (touch < limit):
+            order.resting = True
+            return None
+        came_through = (
+            inside and stop is None and ((signal.reference > limit) if buying else (signal.reference < limit))
+        )
+        return limit if came_through else touch
 
     def _slipped(self, order: Order, buying: bool, touch: int) -> int:
         fills = self._fills

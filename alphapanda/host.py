@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from operator import index as as_index
 from typing import TYPE_CHECKING, Any
@@ -106,7 +106,7 @@ class TickBlock:
     def tape_row(self, at: int | None) -> int:
         """The row of the tape's block behind a row of this one; None is the last."""
         last = len(self) - 1
-        position = last if at is None else as_index(at)
+        position = last if at is None else as_index(at) if hasattr(at, "__index__") else -1
         if not 0 <= position <= last:
             raise ValidationError(
                 f"at={at} is not a row of this block", fix=f"use 0 to {last}", code="E_SIGNAL"
@@ -128,7 +128,8 @@ class Account:
     @property
     def equity(self) -> float:
         """Cash plus positions at last prices, rupees."""
-        return self._engine.desk.mark(self._engine.position_of()[1], self._engine.last_prices()) / 100
+        last = self._engine.last_prices()
+        return sum(book.equity(last) for book in self._engine.desk.books) / 100
 
     def quantity(self, symbol: str) -> int:
         """Signed net quantity of one symbol over all strategies."""
@@ -142,7 +143,6 @@ class Host:
         self.engine = engine
         self.account = Account(engine)
         self.universe: list[tuple[int, ...]] = []  # by owner: dense indexes of its symbols, in its order
-        self.timers: list[Timer] = []
         self.collecting: TickBlock | None = None  # set while on_ticks runs: orders wait for their rows
         self.decisions: list[Decision] = []
         self._index: dict[str, int] = {}
@@ -150,7 +150,8 @@ class Host:
         self._ordinals: dict[tuple[int, int], int] = {}
         self._ordinal_seq = -1
         self._named: list[dict[tuple[int, str], Any]] = []
-        self._intervals: dict[str, int] = {}
+        self._feeds: dict[tuple[str, str], list[tuple[int, Callable[[Bar], Any]]]] = {}
+        self.intervals: dict[str, int] = {}  # every bar interval in use, by name
         self._randoms: dict[int, tuple[int, random.Random]] = {}
 
     # ── binding ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -165,8 +166,10 @@ class Host:
         self.universe.append(found)
         self._named.append({})
         own = {self.engine.instruments[i].symbol: i for i in found}
-        for symbol, i in tuple(own.items()):
-            own.setdefault(symbol.partition(":")[2], i)
+        bare = [symbol.partition(":")[2] for symbol in own]
+        own |= {
+            name: i for name, i in zip(bare, found, strict=True) if bare.count(name) == 1 and name not in own
+        }
         strategy._index, strategy._bound, strategy._owner = own, self, owner  # pyright: ignore[reportPrivateUsage] - bound here only
         if (
             overrides(strategy, "on_bar")
@@ -187,19 +190,30 @@ class Host:
 
     def of(self, strategy: Strategy, symbol: str) -> int:
         """Dense index of one of the strategy's own symbols."""
-        index = strategy._index.get(symbol)  # pyright: ignore[reportPrivateUsage]
+        index = strategy._index.get(symbol) if isinstance(symbol, str) else None  # pyright: ignore[reportPrivateUsage, reportUnnecessaryIsInstance] - notebooks pass anything
         if index is None:
             own = [self.engine.instruments[i].symbol for i in self.universe[strategy._owner]]  # pyright: ignore[reportPrivateUsage]
-            raise UnknownNameError(f"symbol of {strategy.name}", symbol, own, code="E_SYMBOL")
+            raise UnknownNameError(f"symbol of {strategy.name}", str(symbol), own, code="E_SYMBOL")
         return index
 
     def need_interval(self, name: str) -> None:
         """Bars of this interval will be built."""
-        self._intervals[name] = parse_interval(name, "bar interval")
+        self.intervals[name] = parse_interval(name, "bar interval")
 
-    def intervals(self) -> dict[str, int]:
-        """Every bar interval in use, by name."""
-        return self._intervals
+    @property
+    def has_indicators(self) -> bool:
+        """Whether any strategy has an indicator on bars."""
+        return bool(self._feeds)
+
+    def feeds(self, symbol: str, interval: str) -> Sequence[tuple[int, Callable[[Bar], Any]]]:
+        """Whose indicators a closed bar updates, in the order they were registered."""
+        return self._feeds.get((symbol, interval), ())
+
+    def bars_of(self, owner: int, bars: list[Bar]) -> list[Bar]:
+        """Those of one strategy's symbols, in its order."""
+        by_symbol = {bar.symbol: bar for bar in bars}
+        own = (self._symbol(index) for index in self.universe[owner])
+        return [by_symbol[symbol] for symbol in own if symbol in by_symbol]
 
     # ── orders ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -223,7 +237,7 @@ class Host:
         """Make a signal of a helper call and hand it to the desk, or keep it for its row of the block."""
         engine = self.engine
         owner = strategy._owner  # pyright: ignore[reportPrivateUsage]
-        index = strategy._index.get(symbol)  # pyright: ignore[reportPrivateUsage]
+        index = strategy._index.get(symbol) if type(symbol) is str else None  # pyright: ignore[reportPrivateUsage]
         if index is None:
             index = self.of(strategy, symbol)
         instrument = engine.instruments[index]
@@ -233,10 +247,12 @@ class Host:
             quantity = _quantity(quantity)
         product = product or strategy.product
         if product not in PRODUCTS:
-            raise UnknownNameError("product", product, PRODUCTS, code="E_SIGNAL")
+            raise UnknownNameError("product", str(product), PRODUCTS, code="E_SIGNAL")
         ttl_ns = 0
         if validity != "DAY" or ttl is not None:
             ttl_ns = _ttl(validity, ttl)
+        if type(tag) is not str:
+            raise ValidationError(f"tag {tag!r} is not text", fix='pass tag="..."', code="E_SIGNAL")
         scale, step = instrument.price_scale, instrument.tick_size
         collecting = self.collecting
         if collecting is None:
@@ -273,9 +289,14 @@ class Host:
         return order
 
     def _submit(self, order: Order) -> None:
+        if self.engine.callbacks.halted[order.owner]:
+            self.engine.desk.refuse(order, "its strategy is halted")
+            return
         self.engine.desk.submit(order)
         if order.signal.ttl and order.status in WORKING:
-            self.engine.schedule(order.signal.ts + order.signal.ttl, 0, self._expiry(order), visible=False)
+            self.engine.day.schedule(
+                order.signal.ts + order.signal.ttl, 0, self._expiry(order), visible=False
+            )
 
     def _expiry(self, order: Order) -> Callable[[int], None]:
         return lambda ts: self.engine.desk.expire(order, "its time to live is over", ts)
@@ -289,13 +310,15 @@ class Host:
         _, _, order, cancel = decision
         if cancel is not None:
             self._withdraw(order, cancel)
-        elif self.engine.halted[order.owner]:
-            self.engine.desk.refuse(order, "its strategy is halted")
         else:
             self._submit(order)
 
     def cancel(self, strategy: Strategy, order: Order) -> None:
         """Withdraw an order of the strategy's own; someone else's is an error, an ended one is left alone."""
+        if not isinstance(order, Order):  # pyright: ignore[reportUnnecessaryIsInstance] - notebooks pass anything
+            raise ValidationError(
+                f"cancel({order!r})", fix="pass the order that buy or sell returned", code="E_SIGNAL"
+            )
         owner = strategy._owner  # pyright: ignore[reportPrivateUsage]
         if order.owner != owner:
             raise ValidationError(
@@ -333,11 +356,12 @@ class Host:
         index = self.of(strategy, symbol)
         owner = strategy._owner  # pyright: ignore[reportPrivateUsage]
         try:
-            target = as_index(quantity)
+            target = as_index(_quantity(quantity) if isinstance(quantity, bool) else quantity)
         except TypeError:
             target = _quantity(quantity)
+        queued = [o for _, _, o, withdrawn in self.decisions if withdrawn is None and o.index == index]
         working = sum(
-            o.target - o.filled for o in self.engine.desk.exchange.working.get(self._symbol(index), ())
+            o.target - o.filled for o in (*self.engine.desk.exchange.working.get(self._symbol(index), ()), *queued)
             if o.owner == owner and not o.leg
         )  # fmt: skip
         delta = target - self.engine.desk.books[owner].quantity(index) - working
@@ -356,12 +380,12 @@ class Host:
             raise ValidationError(
                 f"{symbol} has no price yet", fix="wait for its first tick", code="E_SIGNAL"
             )
-        if isinstance(share, bool) or not abs(share) <= 100:
+        if isinstance(share, bool) or not isinstance(share, int | float) or not abs(share) <= 100:  # pyright: ignore[reportUnnecessaryIsInstance] - notebooks pass anything
             raise ValidationError(
                 f"share {share!r} is not a share of equity", fix="0.1 means 10 %", code="E_SIGNAL"
             )
         one_lot = worth(instrument, instrument.lot_size, price)
-        lots = int(self.equity(strategy._owner) * abs(share) // one_lot)  # pyright: ignore[reportPrivateUsage]
+        lots = max(0, int(self.equity(strategy._owner) * abs(share) // one_lot))  # pyright: ignore[reportPrivateUsage]
         return self.order_target(
             strategy, symbol, (1 if share > 0 else -1) * lots * instrument.lot_size, options
         )
@@ -400,7 +424,8 @@ class Host:
         if not working:
             return []
         symbols = working if symbol is None else (self._symbol(self.of(strategy, symbol)),)
-        return [o for name in symbols for o in working.get(name, ()) if o.owner == owner]
+        own = [o for name in symbols for o in working.get(name, ()) if o.owner == owner]
+        return sorted(own, key=_age)
 
     def equity(self, owner: int) -> int:
         """A strategy's equity in paise at last prices."""
@@ -436,7 +461,7 @@ class Host:
 
         index = self.of(strategy, symbol)
         name = interval or strategy.bar
-        if name not in self._intervals:
+        if name not in self.intervals:
             raise ValidationError(
                 f"no {name} bars are built in this run",
                 fix=f'register an indicator with bar="{name}" in on_start, or set bar = "{name}"',
@@ -444,7 +469,7 @@ class Host:
             )
         if isinstance(n, bool) or n < 1:
             raise ValidationError(f"history of {n!r} bars", fix="ask for 1 or more", code="E_HISTORY")
-        kept = self.engine.bars.closed.get((index, name), ())
+        kept = self.engine.day.bars.closed.get((index, name), ())
         rows = [msgspec.structs.astuple(bar) for bar in list(kept)[-n:]]
         schema = {"symbol": pl.String, "interval": pl.String, "start": pl.Int64, "ts": pl.Int64}
         schema |= dict.fromkeys(("open", "high", "low", "close"), pl.Float64) | {
@@ -464,7 +489,7 @@ class Host:
         """See Strategy.indicator."""
         index, interval = self.of(strategy, symbol), bar or strategy.bar
         owner = strategy._owner  # pyright: ignore[reportPrivateUsage]
-        if self.engine.started and interval not in self._intervals:
+        if self.engine.day.bars.base and interval not in self.intervals:
             raise ValidationError(
                 f"{interval} bars cannot be added while the run is on",
                 fix="register indicators in on_start",
@@ -481,7 +506,7 @@ class Host:
                     code="E_STRATEGY",
                 )
             feed = _on_close(update)
-        self.engine.indicators.setdefault((index, interval), []).append((owner, feed))
+        self._feeds.setdefault((self._symbol(index), interval), []).append((owner, feed))
         self._named[owner][index, name or type(indicator).__name__.lower()] = indicator
 
     def get_indicator(self, strategy: Strategy, symbol: str, name: str) -> Any:
@@ -500,6 +525,10 @@ class Host:
         """See Strategy.at and Strategy.every."""
         owner = strategy._owner  # pyright: ignore[reportPrivateUsage]
         first = self.universe[owner][0]
+        if not isinstance(call, str) and not callable(call):
+            raise ValidationError(
+                f"timer calls {call!r}", fix="pass a method, or a name for on_timer", code="E_TIME"
+            )
         name = call if isinstance(call, str) else getattr(call, "__name__", "timer")
         function = None if isinstance(call, str) else call
         if interval is not None:
@@ -507,11 +536,11 @@ class Host:
         else:
             anchor, offset = parse_moment(when or "")
             timer = Timer(owner, first, name, function, anchor, offset)
-        self.engine.add_timer(timer)
+        self.engine.day.add_timer(timer)
 
     def write_log(self, strategy: Strategy, message: str, fields: dict[str, Any]) -> None:
         """See Strategy.log."""
-        self.engine.write_log(strategy._owner, message, fields)  # pyright: ignore[reportPrivateUsage]
+        self.engine.callbacks.log(strategy._owner, message, fields)  # pyright: ignore[reportPrivateUsage]
 
     def _symbol(self, index: int) -> str:
         return self.engine.instruments[index].symbol
@@ -544,12 +573,16 @@ def _lots(lots: Any, quantity: Any) -> int:
 
 def _ttl(validity: str, ttl: str | None) -> int:
     if validity not in VALIDITIES:
-        raise UnknownNameError("validity", validity, VALIDITIES, code="E_SIGNAL")
+        raise UnknownNameError("validity", str(validity), VALIDITIES, code="E_SIGNAL")
     if (validity == "TTL") != (ttl is not None):
         raise ValidationError(
             "validity TTL and ttl= go together", fix='pass validity="TTL", ttl="5m"', code="E_SIGNAL"
         )
     return 0 if ttl is None else parse_interval(ttl, "ttl")
+
+
+def _age(order: Order) -> tuple[int, int, str]:
+    return order.signal.seq, order.signal.ordinal, order.leg
 
 
 def _on_close(update: Callable[[float], Any]) -> Callable[[Bar], Any]:

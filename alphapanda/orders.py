@@ -84,10 +84,12 @@ class Order(msgspec.Struct, gc=False, eq=False):
     filled: int = 0
     turnover: int = 0
     fills: int = 0
-    target: int = 0  # signed quantity now wanted; differs from the signal's on a bracket's exits
+    target: int = 0  # signed quantity now wanted; a closing order's shrinks with the position it closes
     active_ts: int = 0  # the venue sees it from this tape time on
     charged: tuple[int, ...] | None = None
     triggered: bool = False
+    resting: bool = False  # it has met an event at which its limit was not marketable
+    closing: bool = False  # it only closes its strategy's position, and shrinks with it
     end_ts: int = 0
     parent_id: str = ""
     leg: str = ""  # "sl" or "tp" on a bracket's exits, "square-off" on the broker's own exit

@@ -6,7 +6,7 @@ import copy
 import datetime as dt
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alphapanda.engine import Engine
@@ -20,7 +20,9 @@ from alphapanda.strategy import Strategy
 from alphapanda.times import parse_interval
 
 if TYPE_CHECKING:
+    from alphapanda.instruments import Instrument
     from alphapanda.report.report import Report
+    from alphapanda.result import Result
     from alphapanda.tapes.tape import Tape
 
 ROWS = 65_536  # of the tape at a time: flat memory whatever its length
@@ -71,10 +73,7 @@ def backtest(
     play(engine, tape, progress)
     result = engine.finish()
     result.notes[:0] = notes
-    traded = tuple({fill.symbol: fill.instrument for fill in result.fills}.values())
-    result.notes += sorted(
-        {note for day in tape.days if traded for note in rulebook.unconfirmed(day, traded)}
-    )
+    result.notes += _unconfirmed(result, tape.days, rulebook)
     settings = {
         "capital": capital, "limits": limits or Limits(), "fills": fills or Fills(seed=seed), "seed": seed,
         "rulebook": rulebook.version,
@@ -82,6 +81,24 @@ def backtest(
     report = Report(result, tape, seconds=time.perf_counter() - begun, settings=settings)
     report.strategies = tuple(strategies)
     return report
+
+
+def _unconfirmed(result: Result, days: Iterable[dt.date], rulebook: Rulebook) -> list[str]:
+    """The unconfirmed rules that had a say in this run's fills, each once."""
+    products: dict[Instrument, set[str]] = {}
+    for fill in result.fills:
+        products.setdefault(fill.instrument, set()).add(fill.product)
+    alike: dict[frozenset[str], list[Instrument]] = {}  # instruments by the products they were traded in
+    for instrument, named in products.items():
+        alike.setdefault(frozenset(named), []).append(instrument)
+    return sorted(
+        {
+            note
+            for day in days
+            for named, group in alike.items()
+            for note in rulebook.unconfirmed(day, group, named)
+        }
+    )
 
 
 def play(engine: Engine, tape: Tape, progress: bool = False) -> None:
@@ -107,7 +124,7 @@ def play(engine: Engine, tape: Tape, progress: bool = False) -> None:
 
 
 def _capital(rupees: float) -> int:
-    if isinstance(rupees, bool) or not 0 < rupees < 1e15:
+    if isinstance(rupees, bool) or not isinstance(rupees, int | float) or not 0 < rupees < 1e15:  # pyright: ignore[reportUnnecessaryIsInstance] - notebooks pass anything
         raise ConfigurationError(
             f"capital {rupees!r} is not an amount", fix="give rupees above 0", code="E_LIMIT"
         )
@@ -130,7 +147,9 @@ def _trade_from(
                 f"start={start!r} is a time", fix="pass a day: start='2026-11-20'", code="E_TIME"
             )
         return int(dt.datetime(day.year, day.month, day.day, tzinfo=IST).timestamp()) * 10**9
-    asked = [(s, parse_interval(s.warmup, f"warmup of {s.name}")) for s in strategies if s.warmup]
+    asked = [
+        (s, parse_interval(s.warmup, f"warmup of {s.name}")) for s in strategies if getattr(s, "warmup", "")
+    ]
     if not asked:
         return 0
     longest = max(span for _, span in asked)
@@ -148,8 +167,12 @@ def _trade_from(
     return 0
 
 
-def _day(text: str) -> dt.date:
+def _day(start: Any) -> dt.date:
+    if isinstance(start, dt.date) and not isinstance(start, dt.datetime):
+        return start
     try:
-        return dt.date.fromisoformat(text)
-    except ValueError:
-        raise ValidationError(f"start={text!r} is not a day", fix="write 2026-11-20", code="E_TIME") from None
+        return dt.date.fromisoformat(start)
+    except (TypeError, ValueError):
+        raise ValidationError(
+            f"start={start!r} is not a day", fix='write "2026-11-20"', code="E_TIME"
+        ) from None

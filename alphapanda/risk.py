@@ -27,6 +27,9 @@ Standing = Callable[
 ]  # asked about an instrument, by its dense index, and a product
 
 
+COUNTS = ("order_quantity", "position_quantity", "orders_per_second", "orders_per_minute", "orders_per_day")
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The account's limits. Money is in rupees; None means no limit; defaults are the broker's own caps.
 
@@ -55,8 +58,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
+            if name == "instruments" and isinstance(value, str):
+                raise ConfigurationError(
+                    f"limit instruments = {value!r} is text",
+                    fix=f"write instruments=({value!r},)",
+                    code="E_LIMIT",
+                )
             if value is None or name in ("self_cross", "instruments"):
                 continue
+            kind = " whole" if name in COUNTS else ""
+            if kind and not isinstance(value, int):
+                value = math.nan
             if (
                 isinstance(value, bool)
                 or not isinstance(value, int | float)
@@ -64,8 +76,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
                 or value <= 0
             ):
                 raise ConfigurationError(
-                    f"limit {name} = {value!r} is not a finite positive number",
-                    fix=f"give {name} a number above 0, or None to switch the rule off",
+                    f"limit {name} = {getattr(self, name)!r} is not a finite positive{kind} number",
+                    fix=f"give {name} a{kind} number above 0, or None to switch the rule off",
                     code="E_LIMIT",
                     field=name,
                 )
@@ -96,7 +108,7 @@ def rules(limits: Limits) -> Rules:
     money = {name: None if (v := getattr(limits, name)) is None else round(v * PAISE) for name in MONEY}
     return Rules(
         standing=(not_halted, instrument_allowed(limits.instruments), segment_open, product_offered),
-        priced=(tick, circuit, *_on((price_band, limits.price_band))),
+        priced=(tick, bracket_sides, circuit, *_on((price_band, limits.price_band))),
         stepped=(lot, freeze),
         sized=_on(
             (max_order_quantity, limits.order_quantity),
@@ -104,7 +116,7 @@ def rules(limits: Limits) -> Rules:
             (duplicate, limits.duplicate_seconds and int(limits.duplicate_seconds * SECOND)),
         ),
         crossing=(self_cross,) if limits.self_cross else (),
-        delivery=(no_short_delivery,),
+        delivery=(no_short_delivery, delivery_cash),
         growing=(
             entry_open,
             *_on(
@@ -192,7 +204,8 @@ def lot(order: Order, desk: Desk) -> str | None:
     if size == 1 or order.target % size == 0:
         return None
     below = order.quantity // size * size
-    return f"lot: {order.quantity} is not a multiple of {size}; nearest {below or size} or {below + size}"
+    near = f"{below} or {below + size}" if below else f"{size}"
+    return f"lot: {order.quantity} is not a multiple of {size}; nearest {near}"
 
 
 def freeze(order: Order, desk: Desk) -> str | None:
@@ -212,6 +225,21 @@ def tick(order: Order, desk: Desk) -> str | None:
             scale = order.instrument.price_scale
             near = max(nearest_tick(price / scale, scale, step), step) / scale
             return f"tick: {name} {price / scale:g} is off the grid of {step / scale:g}; nearest {near:g}"
+    return None
+
+
+def bracket_sides(order: Order, desk: Desk) -> str | None:
+    """A bracket's stop lies on the losing side of the entry, its target on the winning side."""
+    signal = order.signal
+    entry = signal.limit or signal.stop or signal.reference
+    way = 1 if signal.quantity > 0 else -1
+    for name, price, good in (("sl", signal.sl, -way), ("tp", signal.tp, way)):
+        if price is not None and (price - entry) * good <= 0:
+            scale = order.instrument.price_scale
+            return (
+                f"bracket: {name} {price / scale:.10g} is on the wrong side of the entry at about {entry / scale:.10g}; "
+                f"a {'buy' if way > 0 else 'sell'} has it {'below' if good < 0 else 'above'}"
+            )
     return None
 
 
@@ -311,17 +339,14 @@ def self_cross(order: Order, desk: Desk) -> str | None:
 
 
 def duplicate(window: int) -> Check:
-    """The same order of the same strategy again within ``window`` nanoseconds is a repeat, not a decision."""
-    latest: dict[tuple[int, int, bool], Signal] = {}  # by owner, instrument and side
+    """The order the same strategy last sent on this side, again within ``window`` nanoseconds, is a repeat."""
 
     def check(order: Order, desk: Desk) -> str | None:
         signal = order.signal
-        key = (order.owner, order.index, signal.quantity > 0)
-        before = latest.get(key)
-        if before is not None and signal.ts - before.ts < window and _same(signal, before):
-            return f"duplicate: the same order came {(signal.ts - before.ts) / SECOND:g} s ago"
-        latest[key] = signal
-        return None
+        before = desk.latest.get((order.owner, order.index, signal.quantity > 0))
+        if before is None or signal.ts - before.ts >= window or not _same(signal, before):
+            return None
+        return f"duplicate: the same order came {(signal.ts - before.ts) / SECOND:g} s ago"
 
     return check
 
@@ -340,6 +365,14 @@ def no_short_delivery(order: Order, desk: Desk) -> str | None:
         if order.quantity <= free
         else f"short: CNC sells what is held; {free} free, {order.quantity} asked"
     )
+
+
+def delivery_cash(order: Order, desk: Desk) -> str | None:
+    """A delivery buy needs its full price in cash, beside what working delivery buys will need."""
+    if order.target < 0:
+        return None
+    free = desk.cash_free()
+    return f"funds: {rupees(desk.notional)} needed, {rupees(free)} free" if desk.notional > free else None
 
 
 # ── loss, exposure and rate ──────────────────────────────────────────────────────────────────────────────────────
@@ -376,11 +409,9 @@ def max_gross_exposure(limit: int) -> Check:
 
 
 def max_leverage(multiple: float) -> Check:
-    """Gross exposure at most ``multiple`` times equity; a delivery buy needs its full price in cash."""
+    """Gross exposure at most ``multiple`` times equity."""
 
     def check(order: Order, desk: Desk) -> str | None:
-        if order.signal.product == "CNC" and desk.notional > desk.cash_free():
-            return f"funds: {rupees(desk.notional)} needed, {rupees(desk.cash_free())} free"
         gross, most = desk.gross + desk.notional, desk.equity * multiple
         return (
             f"leverage: gross {rupees(gross)} > {multiple:g} x equity = {rupees(int(most))}"

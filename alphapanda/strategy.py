@@ -6,6 +6,7 @@ and timers come in as calls; ``buy``, ``sell`` and ``cancel`` go out as signals.
 
 from __future__ import annotations
 
+import difflib
 import enum
 import math
 import random
@@ -139,6 +140,7 @@ class Strategy:
         ):  # an annotation that only a type checker can resolve: the default's type rules
             hints = {}
         for attribute, value in list(vars(cls).items()):
+            _refuse_misspelt(cls.__name__, attribute)
             if attribute in _OWN and attribute not in CALLBACKS and attribute not in SETTINGS:
                 raise ValidationError(
                     f"{cls.__name__}.{attribute} hides the helper of that name",
@@ -402,6 +404,18 @@ def _with_default(parameter: Parameter, value: Any, owner: str) -> Parameter:
     changed.name, changed.kind = parameter.name, parameter.kind
     changed.default = changed.check(value, owner)
     return changed
+
+
+def _refuse_misspelt(owner: str, attribute: str) -> None:
+    """``on_tik`` would never be called: say so when the class is made."""
+    if attribute.startswith("on_") and attribute not in CALLBACKS:
+        meant = difflib.get_close_matches(attribute, CALLBACKS, n=1, cutoff=0.85)
+        if meant:
+            raise ValidationError(
+                f"{owner}.{attribute} is not a callback, so nothing would call it",
+                fix=f"did you mean {meant[0]!r}? A method of your own needs another name",
+                code="E_STRATEGY",
+            )
 
 
 def overrides(strategy: Strategy, callback: str) -> bool:

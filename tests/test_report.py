@@ -22,9 +22,10 @@ from alphapanda.instruments import Instrument
 from alphapanda.orders import DENIED, FILLED, Order
 from alphapanda.portfolio import Position, worth
 from alphapanda.report.charts import POINTS, Timeline, thinned
+from alphapanda.report.page import CARD_ROWS, page
 from alphapanda.report.report import FRAMES, Report
 from alphapanda.report.stats import DAYS_A_YEAR, MINUTES_A_YEAR, STATISTICS, round_trips
-from alphapanda.report.text import braille, clean, price, sparkline
+from alphapanda.report.text import average, braille, clean, decimal, percent, price, source, sparkline, whole
 from alphapanda.result import LogLine, Mark, Result, RunError
 
 INFY = Instrument(symbol="NSE:INFY", exchange="NSE")
@@ -402,10 +403,27 @@ def test_a_drawdown_lasts_until_the_peak_is_reached_again():
     assert Report(result).stats["drawdown_duration"] == dt.timedelta(minutes=3)
 
 
+def test_a_single_day_scaled_to_a_year_is_shown_as_no_forecast():
+    short, long = Report(walk(1, 30)), Report(walk(6, 30))
+    for key in STATISTICS:
+        tentative = key.key in ("sharpe", "sortino", "volatility_percent")
+        assert short.stats.tentative(key.key) == tentative
+        assert ("no forecast" in short.stats.meanings[key.key]) == tentative
+        assert not long.stats.tentative(key.key)
+    for html in (page(short), short._repr_html_()):
+        (tile,) = re.findall(r'<div class="ap-tile ap-faint" title="([^"]*)">', html)
+        assert "from a single day it is no forecast" in tile
+    assert 'class="ap-tile ap-faint"' not in long._repr_html_()
+
+
 def test_statistics_are_a_mapping_of_what_the_table_defines():
     stats = Report(walk(1, 30)).stats
     assert list(stats) == [s.key for s in STATISTICS] == list(stats.meanings)
     assert "Sharpe (1-minute returns)" in repr(stats)
+    assert all(stats.meanings[key] for key in stats)
+    shown = [line.split()[0] for line in repr(stats).splitlines()]
+    assert shown == list(stats)  # each line starts with what stats[...] takes
+    assert max(map(len, repr(stats).splitlines())) <= 90
     assert not re.search(r"\de[+-]\d", repr(stats))
     assert sum(stats.paise(f"charges_{k}") for k in KINDS) == stats.paise("charges")
     with pytest.raises(KeyError):
@@ -427,8 +445,6 @@ def rich_text(report: Report) -> str:
 
 def test_foreign_text_is_escaped_on_pages_and_stripped_in_terminals():
     report = Report(hostile(), settings={"slippage": {"bps": 1.5}, "x": HOSTILE})
-    from alphapanda.report.page import page
-
     for markup in (page(report), report._repr_html_()):
         assert "<script" not in markup
         assert "&lt;script&gt;" in markup
@@ -443,13 +459,111 @@ def test_foreign_text_is_escaped_on_pages_and_stripped_in_terminals():
     assert report.errors["message"].to_list() == [f"[bold]ValueError {HOSTILE}"]
 
 
+def broken(file: str, line: int, code: str = "raise ValueError(level)") -> Result:
+    """One trade, then the only strategy raised."""
+    result = one_trade()
+    result.halted = (f"on_tick raised ValueError at {file}:{line}",)
+    trace = f'Traceback (most recent call last):\n  File "{file}", line {line}, in on_tick\n    {code}\n'
+    message = "ValueError: no such level"
+    result.errors = [
+        RunError("Crossover", "on_tick", "NSE:INFY", OPEN, 1, file, line, message, f"{trace}{message}\n")
+    ]
+    return result
+
+
+@pytest.mark.parametrize(
+    ("file", "where"),
+    [
+        ("/home/me/deep/folder/levels.py", "levels.py:7"),
+        ("/var/ipykernel_71/1634609980.py", "notebook cell, line 7"),
+        ("<ipython-input-19-0123456789ab>", "cell [19], line 7"),
+        ("", "unknown file:7"),
+    ],
+)
+def test_an_error_is_told_once_with_its_place_and_its_line_of_code(file: str, where: str) -> None:
+    report = Report(broken(file, 7))
+    card = report._repr_html_()
+    for shown in (card, repr(report), rich_text(report)):
+        assert shown.count("no such level") == 1
+        assert shown.count("halted") == 1
+        assert f"Crossover.on_tick, {where} · NSE:INFY" in shown
+        assert shown.count("raise ValueError(level)") == 1
+        assert "/home/me" not in shown
+        assert "1634609980" not in shown
+    assert card.count('class="ap-alert"') == page(report).count('class="ap-alert"') == 1
+
+
+def test_a_halt_without_an_error_is_told_too():
+    result = broken("s.py", 7)
+    result.halted = ("daily loss ₹600.00 > ₹500.00",)
+    for shown in (Report(result)._repr_html_(), repr(Report(result)), rich_text(Report(result))):
+        assert "daily loss ₹600.00" in shown
+        assert "no such level" in shown
+
+
+def test_a_notebook_cell_is_named_by_its_number():
+    import subprocess
+    import sys
+
+    code = (
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "shell.run_cell('1', store_history=True)\n"
+        "shell.run_cell('def f():\\n    1 / 0', store_history=True)\n"
+        "from alphapanda.report.text import source\n"
+        "print(source(shell.user_ns['f'].__code__.co_filename, 2), source('/a/b.py', 3), sep='|')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "cell [2], line 2|b.py:3"
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 1500])
+def test_notes_are_few_at_a_glance_and_all_within_reach(count: int) -> None:
+    result = one_trade()
+    result.notes = [f"note <{n}>" for n in range(count)]
+    report = Report(result)
+    assert report.notes == result.notes
+    for html in (page(report), report._repr_html_()):
+        assert html.count('class="ap-note"') == count
+        folded = re.findall(r"<summary>([^<]*) notes on these figures</summary>", html)
+        assert folded == ([whole(count)] if count > 2 else [])
+    for shown in (repr(report), rich_text(report)):
+        assert shown.count("note: ") == min(count, 3)
+        assert (f"{whole(count - 3)} more: report.notes" in shown) == (count > 3)
+
+
+@pytest.mark.parametrize(
+    ("fills", "summary"), [(9, "9 fills"), (12, "12 fills"), (13, "last 12 of 13 fills")]
+)
+def test_the_card_shows_a_short_table_whole(fills: int, summary: str) -> None:
+    card = Report(walk(1, fills))._repr_html_()
+    assert f"<summary>{summary}</summary>" in card
+    body = card.split(f"<summary>{summary}</summary>")[1].split("</tbody>")[0].split("<tbody>")[1]
+    assert body.count("<tr>") == min(fills, CARD_ROWS)
+
+
+def test_counts_are_grouped_like_rupees_everywhere():
+    run = Run(("A", "B"))
+    run.fill(OPEN, 250_000, 150_000)
+    run.mark(OPEN + MINUTE)
+    result = run.done()
+    result.counts = {"ticks": 1_234_567}
+    report = Report(result, seconds=1_234.5)
+    for shown in (page(report), report._repr_html_(), rich_text(report)):
+        assert "2,50,000" in shown
+        assert not re.search(
+            r"\b\d{3},\d{3}\b", re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", shown, flags=re.DOTALL)
+        )
+    assert "12,34,567 ticks" in report._repr_html_()
+
+
 def test_the_page_needs_no_network(tmp_path):
     path = Report(walk(3, 60), Ticks(3, 4000), seconds=0.1).to_html(tmp_path / "deep" / "report.html")
-    page = path.read_text(encoding="utf-8")
-    found = set(re.findall(r"https?://[^\s\"'<]+", page))
+    written = path.read_text(encoding="utf-8")
+    found = set(re.findall(r"https?://[^\s\"'<]+", written))
     assert found <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-    assert not re.search(r"<(?:link|script|img|iframe)|@import|url\((?!#)", page)
-    assert page.count("<svg ") == 3
+    assert not re.search(r"<(?:link|script|img|iframe)|@import|url\((?!#)", written)
+    assert written.count("<svg ") == 3
 
 
 def test_twenty_thousand_fills_make_a_page_of_bounded_size(tmp_path):
@@ -524,6 +638,13 @@ def test_plots_are_figures_without_pyplot():
     assert "<svg" in figure._repr_svg_()  # type: ignore[attr-defined]
     (ax,) = report.plot_prices("NSE:INFY").axes
     assert max(len(line.get_xdata()) for line in ax.lines) <= POINTS  # type: ignore[arg-type]
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["buy", "sell"]
+    short = Run()
+    short.fill(OPEN, -5, 150_000)
+    (ax,) = Report(short.done(), Ticks(1, 100)).plot_prices("NSE:INFY").axes
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["sell"]  # type: ignore[union-attr]
     with pytest.raises(UnknownNameError, match="NSE:INFI") as caught:
         report.plot_prices("NSE:INFI")
     assert caught.value.nearest == "NSE:INFY"
@@ -553,4 +674,16 @@ def test_text_helpers():
     assert clean("a\x1b[2Jb\x1b]8;;http://x\x07c\x9bd\te\n") == "abcd\te\n"
     assert price(12_345_678, 100) == "1,23,456.78"
     assert price(881_225_000, 10_000_000) == "88.1225"
-    assert price(None, 100) == ""
+    assert price(None, 100) == average(None) == ""
+    assert average(1_234_567.891) == "12,34,567.89"
+    assert average(88.12254, 10_000_000) == "88.1225"
+    assert [decimal(x) for x in (-1_234_567.891, 999.999, 0.0, None)] == [
+        "-12,34,567.89",
+        "1,000.00",
+        "0.00",
+        "n/a",
+    ]
+    assert [decimal(x) for x in (math.inf, -math.inf, math.nan)] == ["inf", "-inf", "nan"]
+    assert percent(123_456.789, sign=True) == "+1,23,456.79%"
+    assert [percent(x, sign=True) for x in (-1.5, 0.0, 0.001)] == ["-1.50%", "0.00%", "+0.0010%"]
+    assert source("<stdin>", 1) == "<stdin>:1"

@@ -381,6 +381,55 @@ def own(folder: Path, table: str, *rows: str) -> Path:
     return path
 
 
+def doubts(instruments, *products, day=D(2026, 11, 23)):  # noqa: B008 - a date does not change
+    """The unconfirmed rules by name, without their notes."""
+    return {line.partition(":")[0] for line in BOOK.unconfirmed(day, instruments, products)}
+
+
+def test_only_rules_that_have_a_say_in_what_was_traded_are_named():
+    always = {"charges rounding", "freeze NSE"}
+    assert doubts([STOCK], "MIS") == always | {"square_off cash_fo"}
+    assert doubts([STOCK], "CNC") == always | {"charges dp equity_delivery"}
+    assert doubts([STOCK, SMALL], "CNC", "MIS") == always | {
+        *("charges dp equity_delivery", "square_off cash", "square_off cash_fo")
+    }
+    assert doubts([STOCK]) == doubts([STOCK], "CNC", "MIS")
+    assert doubts([CALL], "NRML") == {"charges rounding", "freeze NFO NIFTY"}
+    assert doubts([STOCK_FUT], "NRML") == {"charges rounding"}  # no freeze quantity, no band on record
+    assert doubts([STOCK_FUT, CALL], "MIS") == {
+        *("charges rounding", "freeze NFO NIFTY", "square_off equity_futures", "square_off equity_options")
+    }
+    assert doubts([INDEX]) == set()
+    assert {"circuits cash_fo", "freeze BFO SENSEX", "charges dp equity_delivery"} <= doubts([])
+
+
+def test_a_run_names_the_unconfirmed_rules_of_its_own_fills():
+    from alphapanda import Strategy, backtest
+
+    class Once(Strategy):
+        symbols = ("NSE:RELIANCE",)
+        product = ""
+
+        def on_start(self) -> None:
+            self.state.done = False
+
+        def on_bar(self, bar) -> None:
+            if self.product and not self.state.done:
+                self.state.done = True
+                self.buy(bar.symbol, 1, product=self.product)
+
+    def noted(*products: str) -> set[str]:
+        strategies = [type(f"Once{p}", (Once,), {"product": p})() for p in products]
+        notes = backtest(strategies, "2026-11-20").notes
+        assert len(notes) == len(set(notes))
+        return {note.partition(":")[0] for note in notes}
+
+    assert noted("") == set()
+    assert noted("MIS") == {"charges rounding", "freeze NSE", "square_off cash_fo"}
+    assert noted("CNC") == {"charges rounding", "freeze NSE", "charges dp equity_delivery"}
+    assert noted("MIS", "CNC") == noted("MIS") | noted("CNC")
+
+
 def test_a_file_of_ones_own_settles_an_unconfirmed_row(tmp_path):
     day = D(2026, 11, 23)
     path = own(tmp_path, "square_off", "2026-08-03,2026-12-06,cash_fo,12,8,10,60,confirmed,my broker's mail,")

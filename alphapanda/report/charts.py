@@ -248,18 +248,22 @@ def _price_panel(ax: Axes, panel: Prices) -> None:
         timeline.place(panel.ts), panel.units, color=INK, linewidth=1.0, alpha=0.9, solid_joinstyle="round"
     )
     title = panel.symbol if panel.traced else f"{panel.symbol}  ·  line drawn through the fills"
-    for sign, marker, colour in ((1, "^", BUY), (-1, "v", SELL)):
+    for sign, marker, colour, name in ((1, "^", BUY, "buy"), (-1, "v", SELL, "sell")):
         side = [f for f in panel.fills if f.quantity * sign > 0]
         every = -(-len(side) // MARKERS) or 1
         if every > 1:
-            title += f"  ·  1 of {every} {'buys' if sign > 0 else 'sells'} drawn"
+            title += f"  ·  1 of {every} {name}s drawn"
         side = side[::every]
         where = timeline.place(np.array([f.ts for f in side], np.int64))
         at = [f.price_units for f in side]
         size = 7 if len(side) <= 60 else 5
-        ax.plot(
-            where, at, marker, color=colour, markersize=size, markeredgewidth=0, alpha=0.9, linestyle="none"
-        )
+        label = name if side else None
+        (drawn,) = ax.plot(where, at, marker, color=colour, markersize=size, alpha=0.9, label=label)
+        drawn.set(markeredgewidth=0, linestyle="none")
+    if panel.fills:
+        legend = ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=9)
+        for text in legend.get_texts():
+            text.set_color(INK)
     _rupee_axis(ax, panel.scale, 5)
     _time_axis(ax, timeline)
     _title(ax, title)

@@ -17,7 +17,7 @@ from alphapanda.charges import KINDS
 from alphapanda.money import rupees
 from alphapanda.orders import DENIED, Order
 from alphapanda.report import text
-from alphapanda.report.stats import STATISTICS, side, value, wanted
+from alphapanda.report.stats import STATISTICS, Stats, side, value, wanted
 from alphapanda.report.style import CSS, PAGE_CSS
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from alphapanda.report.report import Report
 
 ROWS = 1_500  # of a long table on the page; save() writes all
-CARD_ROWS = 8
+CARD_ROWS = 12
+NOTES = 2  # more than this are folded
 TRACEBACK = 6_000  # characters
 CHARGE_KEYS = {f"charges_{kind}" for kind in KINDS}
 HUES = ("#3478c6", "#e0903a", "#16936f", "#8d6cc4", "#c8553d", "#4aa5b8", "#b08c2e", "#8a8f98")
@@ -128,11 +129,15 @@ def orders_table(report: Report, limit: int, orders: list[Order] | None = None) 
         Column("limit", lambda o: text.price(o.signal.limit, o.instrument.price_scale), "n"),
         Column("stop", lambda o: text.price(o.signal.stop, o.instrument.price_scale), "n"),
         Column("filled", lambda o: text.whole(abs(o.filled)), "n"),
-        Column("average", lambda o: f"{o.average_price:,.2f}" if o.filled else "", "n"),
+        Column("average", lambda o: _average(o), "n"),
         Column("status", lambda o: o.status),
         Column("reason", lambda o: text.one_line(o.reason, 300), "w"),
     ]
     return table(report.result.orders if orders is None else orders, columns, limit)
+
+
+def _average(order: Order) -> str:
+    return text.average(order.average_price if order.filled else None, order.instrument.price_scale)
 
 
 def trades_table(report: Report, limit: int) -> str:
@@ -144,8 +149,8 @@ def trades_table(report: Report, limit: int) -> str:
         *_who(report),
         Column("", lambda t: "long" if t.direction > 0 else "short"),
         Column("quantity", lambda t: text.whole(t.entered), "n"),
-        Column("entry", lambda t: f"{t.entry_price:,.2f}", "n"),
-        Column("exit", lambda t: f"{t.exit_price:,.2f}" if t.exited else "", "n"),
+        Column("entry", lambda t: text.average(t.entry_price, t.price_scale), "n"),
+        Column("exit", lambda t: text.average(t.exit_price, t.price_scale), "n"),
         Column("realized", lambda t: t.realized, "s"),
         Column("charges", lambda t: rupees(t.charges), "n"),
         Column("net P&L", lambda t: t.net, "s"),
@@ -181,6 +186,7 @@ def strategies_table(report: Report) -> str:
 
 def positions_table(report: Report) -> str:
     """What is still open."""
+    scales = {i.symbol: i.price_scale for i in report.result.instruments}
     columns = [
         *(
             Column("strategy", lambda p: text.one_line(p["strategy"], 40)),
@@ -189,8 +195,8 @@ def positions_table(report: Report) -> str:
         Column("product", lambda p: p["product"]),
         Column("quantity", lambda p: text.whole(p["quantity"]), "n"),
         *(
-            Column("average", lambda p: f"{p['average_price']:,.2f}", "n"),
-            Column("last", lambda p: f"{p['last']:,.2f}", "n"),
+            Column("average", lambda p: text.average(p["average_price"], scales[p["symbol"]]), "n"),
+            Column("last", lambda p: text.average(p["last"], scales[p["symbol"]]), "n"),
         ),
         Column("unrealized", lambda p: round(100 * p["unrealized"]), "s"),
     ]
@@ -230,17 +236,19 @@ def charges_bar(report: Report) -> str:
 
 
 def alerts(report: Report, full: bool) -> str:
-    """Errors and halted strategies, first thing in red."""
+    """What stopped a strategy, each once, first thing in red."""
     parts: list[str] = []
     for error in report.result.errors:
+        line = text.code(error)
+        code = f'<code class="ap-code">{esc(line)}</code>' if line else ""
         trace = ""
         if full:
             trace = folded("traceback", f"<pre>{esc(error.traceback[-TRACEBACK:])}</pre>")
         parts.append(
-            f'<div class="ap-alert"><b>{esc(text.one_line(error.message, 600))}</b><br>'
-            f'<span class="ap-soft">{esc(text.place(error))}</span>{trace}</div>'
+            f'<div class="ap-alert"><b>{esc(text.one_line(error.message, 600))}</b>{code}'
+            f'<div class="ap-soft">{esc(text.place(error))}; the strategy was halted</div>{trace}</div>'
         )
-    for name, reason in report.halted.items():
+    for name, reason in text.stopped(report).items():
         who, why = esc(text.one_line(name)), esc(text.one_line(reason, 600))
         parts.append(f'<div class="ap-alert"><b>{who} was halted</b>: {why}</div>')
     return "".join(parts)
@@ -252,14 +260,18 @@ def top(report: Report) -> str:
     net = stats.paise("net_pnl")
     hit = f", {stats.text('hit_rate_percent')} won" if stats["trades"] else ""
     tiles = (
-        (rupees(stats.paise("final_equity")), f"equity, from {rupees(stats.paise('capital'))}"),
-        (stats.text("max_drawdown_percent"), f"max drawdown, {stats.text('max_drawdown')}"),
-        (stats.text("sharpe"), stats.label("sharpe")),
-        (stats.text("trades"), f"trades{hit}"),
-        (stats.text("profit_factor"), "profit factor"),
-        (rupees(stats.paise("charges")), "charges"),
+        ("final_equity", f"equity, from {rupees(stats.paise('capital'))}"),
+        ("max_drawdown_percent", f"max drawdown, {stats.text('max_drawdown')}"),
+        ("sharpe", stats.label("sharpe")),
+        ("trades", f"trades{hit}"),
+        ("profit_factor", "profit factor"),
+        ("charges", "charges"),
     )
-    boxes = "".join(f'<div class="ap-tile"><b>{esc(a)}</b><span>{esc(b)}</span></div>' for a, b in tiles)
+    boxes = "".join(
+        f'<div class="ap-tile{_faint(stats, key)}" title="{esc(stats.meanings[key])}">'
+        f"<b>{esc(stats.text(key))}</b><span>{esc(label)}</span></div>"
+        for key, label in tiles
+    )
     return (
         f'<div class="ap-top"><div><div class="ap-pnl {tone(net)}">{text.signed(net)}</div>'
         f'<div class="ap-soft">net P&amp;L after charges · <span class="{tone(net)}">'
@@ -268,16 +280,24 @@ def top(report: Report) -> str:
     )
 
 
+def _faint(stats: Stats, key: str) -> str:
+    return " ap-faint" if stats.tentative(key) else ""
+
+
 def notes(report: Report) -> str:
-    """What to know before trusting the figures."""
-    return "".join(f'<div class="ap-note">{esc(note)}</div>' for note in report.result.notes)
+    """What to know before trusting the figures; more than a few are folded."""
+    every = "".join(f'<div class="ap-note">{esc(note)}</div>' for note in report.notes)
+    count = len(report.notes)
+    return folded(f"{text.whole(count)} notes on these figures", every) if count > NOTES else every
 
 
 def title(report: Report) -> str:
     """The strategies by name."""
     names = report.result.strategies
     return (
-        text.one_line(", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else ""))
+        text.one_line(
+            ", ".join(names[:4]) + (f" and {text.whole(len(names) - 4)} more" if len(names) > 4 else "")
+        )
         or "no strategy"
     )
 
@@ -324,7 +344,11 @@ def card(report: Report) -> str:
 
 
 def _last(what: str, count: int) -> str:
-    return f"last {CARD_ROWS} of {text.whole(count)} {what}" if count > CARD_ROWS else f"{count} {what}"
+    return (
+        f"last {CARD_ROWS} of {text.whole(count)} {what}"
+        if count > CARD_ROWS
+        else f"{text.whole(count)} {what}"
+    )
 
 
 def page(report: Report) -> str:
@@ -399,7 +423,8 @@ def _statistics(report: Report) -> str:
     stats = report.stats
     shown = [s for s in STATISTICS if s.key not in CHARGE_KEYS]
     figures = "".join(
-        f'<div><dt title="{esc(s.meaning)}">{esc(stats.label(s.key))}</dt><dd>{esc(stats.text(s.key))}</dd></div>'
+        f'<div class="{_faint(stats, s.key).strip()}"><dt title="{esc(s.meaning)}">{esc(stats.label(s.key))}</dt>'
+        f"<dd>{esc(stats.text(s.key))}</dd></div>"
         for s in shown
     )
     columns = [Column("figure", lambda s: s.label), Column("what it means", lambda s: s.meaning, "w")]
@@ -425,6 +450,6 @@ def _facts(report: Report) -> str:
     pairs += [(name.replace("_", " "), text.whole(count)) for name, count in r.counts.items()]
     pairs += text.settings_lines(report.settings)
     if report.seconds is not None:
-        pairs.append(("seconds", f"{report.seconds:,.3f}"))
+        pairs.append(("seconds", text.decimal(report.seconds, 3)))
     columns = [Column("", lambda pair: pair[0]), Column("", lambda pair: pair[1], "w")]
     return table(list(islice(pairs, ROWS)), columns)

@@ -91,7 +91,7 @@ class Report:
 
     Frames: ``.signals .cancels .denials .orders .fills .trades .positions .charges .equity .errors .logs``; an empty
     one has its columns and no rows. ``.stats`` holds the statistics, ``.digest`` stands for the decisions, ``.halted``
-    tells which strategies were stopped and why.
+    tells which strategies were stopped and why, ``.notes`` what to know before trusting the figures.
     """
 
     def __init__(
@@ -133,6 +133,11 @@ class Report:
     def halted(self) -> dict[str, str]:
         """Strategy → reason, for those that did not run to the end."""
         return {n: why for n, why in zip(self.result.strategies, self.result.halted, strict=True) if why}
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know before trusting the figures: how the data was read, which rules are not confirmed."""
+        return self.result.notes
 
     @cached_property
     def denied(self) -> list[tuple[str, int]]:

@@ -26,6 +26,12 @@ DAYS_A_YEAR = 252
 MINUTES_A_YEAR = DAYS_A_YEAR * 375
 DAYS_FOR_DAILY = 5  # fewer closes than this say nothing about a spread of daily returns
 DAYS_FOR_ANNUAL = 20
+ANNUALISED = ("sharpe", "sortino", "volatility_percent")
+DAILY, BY_MINUTE = "daily returns", "1-minute returns"
+NO_FORECAST = (
+    f"of fewer than {DAYS_FOR_DAILY} trading days from 1-minute returns, and then it describes those days: "
+    "from a single day it is no forecast of a year"
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -200,7 +206,7 @@ def returns(points: list[Mark], capital: int) -> tuple[Floats, int, str]:
     daily = days >= DAYS_FOR_DAILY
     closes = {(ist_day(p.ts) if daily else p.ts // MINUTE): p.equity for p in points}
     equity = np.array([capital, *closes.values()], np.float64)
-    a_year, name = (DAYS_A_YEAR, "daily returns") if daily else (MINUTES_A_YEAR, "1-minute returns")
+    a_year, name = (DAYS_A_YEAR, DAILY) if daily else (MINUTES_A_YEAR, BY_MINUTE)
     if len(equity) < 3 or (equity <= 0).any():
         return np.empty(0), a_year, name
     return equity[1:] / equity[:-1] - 1.0, a_year, name
@@ -244,15 +250,20 @@ STATISTICS = (
         "sharpe",
         "Sharpe",
         "ratio",
-        "mean / standard deviation (n - 1) of returns x sqrt(periods a year); risk-free rate 0",
+        f"mean / standard deviation (n - 1) of returns x sqrt(periods a year); risk-free rate 0; {NO_FORECAST}",
     ),
     S(
         "sortino",
         "Sortino",
         "ratio",
-        "mean / root mean square of the negative returns over all periods, annualised the same",
+        f"mean / root mean square of the negative returns over all periods, annualised the same; {NO_FORECAST}",
     ),
-    S("volatility_percent", "volatility", "percent", "standard deviation of the same returns, annualised"),
+    S(
+        "volatility_percent",
+        "volatility",
+        "percent",
+        f"standard deviation of the same returns, annualised; {NO_FORECAST}",
+    ),
     S(
         "max_drawdown_percent",
         "max drawdown",
@@ -341,7 +352,11 @@ class Stats(Mapping[str, Any]):
     def label(self, key: str) -> str:
         """The name of a statistic, with its basis where there are two."""
         label = self._known[key].label
-        return f"{label} ({self.basis})" if key in ("sharpe", "sortino", "volatility_percent") else label
+        return f"{label} ({self.basis})" if key in ANNUALISED else label
+
+    def tentative(self, key: str) -> bool:
+        """Whether a figure scales less than a week up to a year, and so is no forecast."""
+        return key in ANNUALISED and self.basis == BY_MINUTE and self._raw[key] is not None
 
     def paise(self, key: str) -> int:
         """An amount, exactly."""
@@ -359,13 +374,13 @@ class Stats(Mapping[str, Any]):
         if form == "percent":
             return text.percent(raw)
         if form == "ratio":
-            return text.ratio(raw)
+            return text.decimal(raw)
         if form == "duration":
             return text.duration(raw)
         return rupees(raw) if form == "money" else text.whole(raw)
 
     def __repr__(self) -> str:
-        return "\n".join(f"{self.label(key):<34} {self.text(key):>22}" for key in self)
+        return "\n".join(f"{key:<26} {self.text(key):>22}  {self.label(key)}" for key in self)
 
 
 def statistics(result: Result, points: list[Mark], trades: list[Trade]) -> Stats:

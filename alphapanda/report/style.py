@@ -26,6 +26,8 @@ border:1px solid var(--line);border-radius:8px;overflow:hidden;margin:14px 0}
 .ap-alert{border-left:3px solid var(--loss);background:color-mix(in srgb,var(--loss) 9%,transparent);
 padding:9px 13px;margin:12px 0;border-radius:0 6px 6px 0;overflow-wrap:anywhere}
 .ap-alert b{color:var(--loss)}
+.ap .ap-code{display:block;margin:5px 0;white-space:pre-wrap}
+.ap-faint b,.ap-faint dd{color:var(--soft);font-weight:400!important}.ap-tile[title]{cursor:help}
 .ap-note{border-left:3px solid #c99a2e;padding:3px 13px;margin:8px 0;color:var(--soft);font-size:13px;
 overflow-wrap:anywhere}
 .ap-bar{display:flex;height:10px;border-radius:5px;overflow:hidden;margin:6px 0 8px;background:var(--line)}

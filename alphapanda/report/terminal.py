@@ -139,23 +139,20 @@ def render(report: Report, last: int = LAST) -> RenderableType:
         for reason, count in report.denied[:12]:
             denials.add_row(text.whole(count), cell(reason, 120))
         parts.append(denials)
-    parts += [Text(f"note: {text.one_line(note, 400)}", "yellow") for note in report.result.notes]
-    took = f" · {report.seconds:,.2f} s" if report.seconds is not None else ""
+    parts += [Text(line, "yellow") for line in text.noted(report)]
+    took = f" · {text.decimal(report.seconds)} s" if report.seconds is not None else ""
     parts.append(Text(f"decisions {report.digest}{took}", DIM))
     return Group(*parts)
 
 
 def _errors(report: Report) -> list[RenderableType]:
-    parts: list[RenderableType] = [
-        Panel(
-            Text(text.one_line(error.message, 400)),
-            title=cell(text.place(error), 110),
-            title_align="left",
-            border_style=LOSS,
-        )
-        for error in report.result.errors
-    ]
-    for name, reason in report.halted.items():
+    parts: list[RenderableType] = []
+    for error in report.result.errors:
+        said = [Text(text.one_line(error.message, 400))]
+        said += [Text(line, DIM) for line in [text.code(error)] if line]
+        said.append(Text(f"{text.place(error)}; the strategy was halted", DIM))
+        parts.append(Panel(Group(*said), title="error", title_align="left", border_style=LOSS))
+    for name, reason in text.stopped(report).items():
         parts.append(Text(f"halted  {text.one_line(name)}: {text.one_line(reason, 300)}", f"bold {LOSS}"))
     return parts
 
@@ -192,8 +189,9 @@ def _figures(report: Report) -> RenderableType:
         grid.add_column(style=DIM)
         grid.add_column(justify="right", no_wrap=True)
         for key in keys:
+            faint = DIM if report.stats.tentative(key) else ""
             coloured = key in signed and report.stats[key] is not None
-            shown = money(report.stats.paise(key)) if coloured else Text(report.stats.text(key))
+            shown = money(report.stats.paise(key)) if coloured else Text(report.stats.text(key), faint)
             grid.add_row(report.stats.label(key), shown)
         sides.append(grid)
     return Columns(sides, padding=(1, 6))

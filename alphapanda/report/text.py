@@ -1,13 +1,15 @@
 """Numbers, times and foreign text as a person reads them; the plain-text report.
 
-Rupees carry Indian grouping, nothing is ever in scientific notation, and text that came from a strategy loses its
-control characters before it reaches a terminal or a page.
+Every number carries Indian grouping, nothing is ever in scientific notation, and text that came from a strategy loses
+its control characters before it reaches a terminal or a page.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alphapanda.events import DAY, SECOND, ist
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from alphapanda.report.report import Report
 
 NOT_AVAILABLE = "n/a"
+NOTES = 3  # shown in a terminal
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -45,24 +48,31 @@ def whole(number: int) -> str:
     return rupees(number * 100).replace("₹", "")[:-3]
 
 
+def decimal(number: float | None, digits: int = 2) -> str:
+    """A number with decimals and Indian grouping: 1234567.891 is ``12,34,567.89``."""
+    if number is None:
+        return NOT_AVAILABLE
+    integer, point, fraction = f"{abs(number):.{digits}f}".partition(".")
+    sign = "-" if number < 0 else ""
+    return f"{sign}{whole(int(integer)) if integer.isdigit() else integer}{point}{fraction}"
+
+
 def price(units: int | None, scale: int) -> str:
     """Price units as rupees without the sign: two decimals, four where the market quotes finer."""
-    if units is None:
-        return ""
-    return f"{units / scale:,.4f}" if scale > 100 else rupees(units * 100 // scale).replace("₹", "")
+    return "" if units is None else average(units / scale, scale)
+
+
+def average(rupees: float | None, scale: int = 100) -> str:
+    """An average price in rupees without the sign, as fine as prices of that scale."""
+    return "" if rupees is None else decimal(rupees, 4 if scale > 100 else 2)
 
 
 def percent(value: float | None, sign: bool = False) -> str:
     """A percentage with two decimals, four where two would show nothing."""
     if value is None:
         return NOT_AVAILABLE
-    digits = 4 if 0 < abs(value) < 0.005 else 2
-    return f"{value:+,.{digits}f}%" if sign and value else f"{value:,.{digits}f}%"
-
-
-def ratio(value: float | None) -> str:
-    """A plain number with two decimals."""
-    return NOT_AVAILABLE if value is None else f"{value:,.2f}"
+    plus = "+" if sign and value > 0 else ""
+    return f"{plus}{decimal(value, 4 if 0 < abs(value) < 0.005 else 2)}%"
 
 
 def duration(ns: int | None) -> str:
@@ -107,10 +117,51 @@ def parameters_text(parameters: Mapping[str, Any]) -> str:
     return ", ".join(f"{one_line(name)}={one_line(value, 60)}" for name, value in parameters.items())
 
 
+# ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_CELL = re.compile(r"(?:In\[|<ipython-input-)(\d+)")
+
+
+def source(file: str, line: int) -> str:
+    """A line of code by the name its author knows it by: the notebook's cell, or the file without its folders."""
+    cell = _CELL.match(_ipython_name(file) or file)
+    if cell:
+        return f"cell [{cell[1]}], line {line}"
+    if Path(file).parent.name.startswith("ipykernel_"):  # a cell of a kernel that is not this process
+        return f"notebook cell, line {line}"
+    return one_line(f"{Path(file).name or 'unknown file'}:{line}")
+
+
+def _ipython_name(file: str) -> str:
+    """``In[19]`` for the code of a notebook's cell, if IPython runs here and knows it."""
+    get_shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = get_shell() if get_shell else None
+    label = getattr(getattr(shell, "compile", None), "format_code_name", None)
+    known = label(file) if label else None
+    return str(known[1]) if known else ""
+
+
+def code(error: RunError) -> str:
+    """The line of source that raised, as it stood then; "" where there is none."""
+    at = re.escape(f'File "{error.file}", line {error.line}, in ') + r".*\n {4}(\S.*)"
+    found = re.findall(at, error.traceback)
+    return one_line(found[-1]) if found else ""
+
+
 def place(error: RunError) -> str:
-    """Where a callback raised: at which event, on which line."""
+    """Where a callback raised: in whose code, at which event."""
     who, at = f"{error.strategy}.{error.callback}", error.symbol or "no symbol"
-    return one_line(f"{who} · {at} · {moment(error.ts)} · {error.file}:{error.line}")
+    return one_line(f"{who}, {source(error.file, error.line)} · {at} · {moment(error.ts)}")
+
+
+def stopped(report: Report) -> dict[str, str]:
+    """Strategy → reason, for those halted by something other than the errors that are shown anyway."""
+    told = {(e.strategy, f"{e.callback} raised ") for e in report.result.errors}
+    return {
+        name: reason
+        for name, reason in report.halted.items()
+        if not any(name == who and reason.startswith(start) for who, start in told)
+    }
 
 
 # ── curves of characters ─────────────────────────────────────────────────────────────────────────────────────────
@@ -168,10 +219,11 @@ def plain(report: Report) -> str:
     r, stats = report.result, report.stats
     lines = [headline(report), ""]
     for error in r.errors:
-        lines += [f"ERROR  {one_line(error.message)}", f"       {place(error)}"]
-    for name, reason in report.halted.items():
-        lines.append(f"HALTED {one_line(name)}: {one_line(reason)}")
-    if r.errors or report.halted:
+        lines += [f"ERROR  {one_line(error.message)}", f"       {place(error)}; halted"]
+        lines += [f"       {line}" for line in [code(error)] if line]
+    other = stopped(report)
+    lines += [f"HALTED {one_line(name)}: {one_line(reason)}" for name, reason in other.items()]
+    if r.errors or other:
         lines.append("")
     net = stats.paise("net_pnl")
     lines.append(f"net P&L after charges  {signed(net)}  ({percent(stats['return_percent'], sign=True)})")
@@ -186,24 +238,31 @@ def plain(report: Report) -> str:
     if len(r.strategies) > 1:
         lines += ["", f"{'strategy':<28} {'orders':>8} {'fills':>8} {'denied':>8} {'net P&L':>18}"]
         for row in report.by_strategy:
-            lines.append(
-                f"{one_line(row.name, 28):<28} {row.orders:>8} {row.fills:>8} {row.denials:>8} {signed(row.net):>18}"
-            )
+            counts = " ".join(f"{whole(n):>8}" for n in (row.orders, row.fills, row.denials))
+            lines.append(f"{one_line(row.name, 28):<28} {counts} {signed(row.net):>18}")
     if report.denied:
         lines += ["", "denied by our own risk rules"]
-        lines += [f"  {count:>6} × {one_line(reason)}" for reason, count in report.denied[:5]]
+        lines += [f"  {whole(count):>6} × {one_line(reason)}" for reason, count in report.denied[:5]]
         if len(report.denied) > 5:
-            lines.append(f"  and {len(report.denied) - 5} more reasons in .denials")
-    lines += ["", *(f"note: {one_line(note, 400)}" for note in r.notes)] if r.notes else []
+            lines.append(f"  and {whole(len(report.denied) - 5)} more reasons in .denials")
+    lines += ["", *noted(report)] if report.notes else []
     lines += ["", f"digest {report.digest}"]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def noted(report: Report) -> list[str]:
+    """The first notes, and where the rest are."""
+    lines = [f"note: {one_line(note, 400)}" for note in report.notes[:NOTES]]
+    more = len(report.notes) - NOTES
+    return [*lines, f"{whole(more)} more: report.notes"] if more > 0 else lines
 
 
 def headline(report: Report) -> str:
     """Who traded what, when."""
     r = report.result
     names = one_line(
-        ", ".join(r.strategies[:4]) + (f" and {len(r.strategies) - 4} more" if len(r.strategies) > 4 else "")
+        ", ".join(r.strategies[:4])
+        + (f" and {whole(len(r.strategies) - 4)} more" if len(r.strategies) > 4 else "")
     )
     return f"{names or 'no strategy'} · {span(r.first_ts, r.last_ts)} · {symbols_text(report)}"
 
@@ -212,5 +271,5 @@ def symbols_text(report: Report) -> str:
     """The instruments that orders named, else those of the tape; the first few by name."""
     ordered = {order.symbol for order in report.result.orders}
     symbols = [i.symbol for i in report.result.instruments if not ordered or i.symbol in ordered]
-    more = f" and {len(symbols) - 3} more" if len(symbols) > 3 else ""
+    more = f" and {whole(len(symbols) - 3)} more" if len(symbols) > 3 else ""
     return one_line(", ".join(symbols[:3]) + more) or "no instrument"

@@ -131,7 +131,7 @@ class Rulebook:
         return [day for day in days if self.session(instrument, day) is not None]
 
     def _timetable(self, market: str, venue: str, day: dt.date) -> SessionTimes | None:
-        special = self._find("special_sessions", day, (market, venue), (market, ""))
+        special = self._special(market, venue, day)
         if special is not None:
             return SessionTimes(day, market, _phases(special, day), special.facts["name"])
         holiday = self._holiday(market, day)
@@ -226,7 +226,7 @@ class Rulebook:
 
     def _rates(self, klass: str, venue: str, day: dt.date) -> ChargeRates:
         def row(kind: str) -> Row:
-            found = self._find("charges", day, (kind, klass, venue), (kind, klass, ""), (kind, "", ""))
+            found = self._charge(kind, klass, venue, day)
             if found is None:
                 raise RulebookError(
                     f"no {kind} rate for {klass} on {venue} on {day}",
@@ -280,7 +280,7 @@ class Rulebook:
     def freeze_quantity(self, instrument: Instrument, day: dt.date) -> int | None:
         """The largest quantity of one order, itself allowed; None where no limit is on record."""
         self._covered(instrument, day)
-        row = self._find("freeze", day, (instrument.exchange, instrument.name), (instrument.exchange, ""))
+        row = self._freeze(instrument, day)
         return int(row.facts["quantity"]) if row else None
 
     def tick_size(self, instrument: Instrument, price_units: int, day: dt.date) -> int:
@@ -315,25 +315,47 @@ class Rulebook:
 
     # ── what is not certain ──────────────────────────────────────────────────────────────────────
 
-    def unconfirmed(self, day: dt.date, instruments: Iterable[Instrument] = ()) -> list[str]:
-        """A sentence for each unconfirmed rule in force on ``day``, of all or only these instruments."""
-        chosen = tuple(instruments)
-        tags = {tag for instrument in chosen for tag in self._tags(instrument, day)}
-        venues = {_venue(instrument) for instrument in chosen}
+    def unconfirmed(
+        self, day: dt.date, instruments: Iterable[Instrument] = (), products: Iterable[str] = ()
+    ) -> list[str]:
+        """A sentence for each unconfirmed rule in force on ``day``.
+
+        Of all rules; or only of those that have a say when ``instruments`` are traded in ``products``, in any product
+        they can be traded in where none is named.
+        """
+        chosen, named = tuple(instruments), frozenset(products)
         found: list[str] = []
         for table, rules in self._rules.items():
-            skip = 1 if table == "charges" else 0  # the kind of charge concerns everyone
-            here = tags | venues if table in ("charges", "special_sessions") else tags
             for key in rules:
                 row = self._find(table, day, key)
-                if row and not row.confirmed and (not tags or here.issuperset(filter(None, key[skip:]))):
+                if row is None or row.confirmed:
+                    continue
+                if not chosen or any(self._concerns(row, i, day, named) for i in chosen):
                     found.append(f"{table} {' '.join(filter(None, key))}: {row.note}")
         return found
 
-    def _tags(self, instrument: Instrument, day: dt.date) -> set[str]:
-        tags = {self._market(instrument, day), instrument.exchange, instrument.name}
-        tags |= {CALENDARS.get(instrument.exchange, ""), self._contract(instrument)}
-        return tags | {self._class(instrument, product, day) for product in self.products(instrument)}
+    def _concerns(self, row: Row, instrument: Instrument, day: dt.date, named: frozenset[str]) -> bool:
+        """Whether ``row`` has a say when the instrument is traded on ``day``."""
+        market, venue = self._market(instrument, day), _venue(instrument)
+        products = [p for p in self.products(instrument) if p in named or not named]
+        match row.table:
+            case "charges":
+                classes = {self._class(instrument, product, day) for product in products}
+                return any(self._charge(row.key[0], c, venue, day) is row for c in classes)
+            case "freeze":
+                return bool(products) and self._freeze(instrument, day) is row
+            case "square_off":
+                return "MIS" in products and row.key == (market,)
+            case "circuits":  # the desk knows a band of these alone
+                return instrument.kind == "EQ" and not instrument.in_fo and row.key == (market,)
+            case "special_sessions":
+                return self._special(market, venue, day) is row
+            case "holidays":
+                return self._holiday(market, day) is row
+            case _:
+                tags = {market, instrument.exchange, instrument.name, self._contract(instrument)}
+                tags.add(CALENDARS.get(instrument.exchange, ""))
+                return tags.issuperset(filter(None, row.key))
 
     # ── finding rows ─────────────────────────────────────────────────────────────────────────────
 
@@ -344,6 +366,15 @@ class Rulebook:
                 if row.start <= day <= row.end:
                     return row
         return None
+
+    def _special(self, market: str, venue: str, day: dt.date) -> Row | None:
+        return self._find("special_sessions", day, (market, venue), (market, ""))
+
+    def _charge(self, kind: str, klass: str, venue: str, day: dt.date) -> Row | None:
+        return self._find("charges", day, (kind, klass, venue), (kind, klass, ""), (kind, "", ""))
+
+    def _freeze(self, instrument: Instrument, day: dt.date) -> Row | None:
+        return self._find("freeze", day, (instrument.exchange, instrument.name), (instrument.exchange, ""))
 
     def _is_index(self, instrument: Instrument) -> bool:
         rows = self._rules["lots"].get((instrument.exchange, instrument.name), ())

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from alphapanda.errors import DataError, UnknownNameError, ValidationError
 from alphapanda.events import DAY, IST, Block, Ints, ist
 from alphapanda.instruments import Instrument
+from alphapanda.money import rupees
 from alphapanda.tapes.columns import (
     CHUNK,
     FORMAT,
@@ -362,7 +363,8 @@ class Tape:
         many = f"{len(self.symbols)} symbols" if len(self.symbols) > 3 else ", ".join(self.symbols)
         days = self.days
         span = f"{days[0]}" if len(days) == 1 else f"{len(days)} days {days[0]} to {days[-1]}"
-        return f"Tape({many}; {span}; {self.rows:,} ticks; {self.digest[:12]})"
+        ticks = rupees(100 * self.rows)[1:-3]  # grouped as reports group
+        return f"Tape({many}; {span}; {ticks} ticks; {self.digest[:12]})"
 
     def _repr_html_(self) -> str:
         rows = "".join(
