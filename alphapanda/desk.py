@@ -264,7 +264,7 @@ class Desk:
         )
         if order.leg or signal.sl is not None or signal.tp is not None:
             self._protect(order, quantity, price, ts)
-        if signal.symbol in self.exchange.working and (realized or position.quantity == 0 or order.closing):
+        if signal.symbol in self.exchange.working and (position.quantity - quantity) * quantity < 0:
             self._trim(order, position.quantity, ts)
         self.listener.order_filled(fill, owner)
         self.listener.order_changed(order)

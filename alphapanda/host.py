@@ -421,9 +421,9 @@ class Host:
         """See Strategy.open_orders."""
         owner = strategy._owner  # pyright: ignore[reportPrivateUsage]
         working = self.engine.desk.exchange.working
+        symbols = working if symbol is None else (self._symbol(self.of(strategy, symbol)),)
         if not working:
             return []
-        symbols = working if symbol is None else (self._symbol(self.of(strategy, symbol)),)
         own = [o for name in symbols for o in working.get(name, ()) if o.owner == owner]
         return sorted(own, key=_age)
 

@@ -141,10 +141,12 @@ def _trade_from(
     """The instant from which callbacks run: ``start``, or the longest ``warmup`` after the tape's head, or 0."""
     days = tape.days
     if start is not None:
-        day = start if isinstance(start, dt.date) else _day(start)
-        if isinstance(start, dt.datetime):
+        day = _day(start)
+        if day > days[-1]:
             raise ValidationError(
-                f"start={start!r} is a time", fix="pass a day: start='2026-11-20'", code="E_TIME"
+                f"start={day} is after the data, which ends on {days[-1]}",
+                fix="start earlier, or read later days",
+                code="E_TIME",
             )
         return int(dt.datetime(day.year, day.month, day.day, tzinfo=IST).timestamp()) * 10**9
     asked = [
@@ -171,7 +173,7 @@ def _day(start: Any) -> dt.date:
     if isinstance(start, dt.date) and not isinstance(start, dt.datetime):
         return start
     try:
-        return dt.date.fromisoformat(start)
+        return dt.date.fromisoformat(str(start) if isinstance(start, str) else "")
     except (TypeError, ValueError):
         raise ValidationError(
             f"start={start!r} is not a day", fix='write "2026-11-20"', code="E_TIME"

@@ -64,6 +64,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
                     fix=f"write instruments=({value!r},)",
                     code="E_LIMIT",
                 )
+            if name == "self_cross" and not isinstance(value, bool):
+                raise ConfigurationError(
+                    f"limit self_cross = {value!r} is no switch", fix="write True or False", code="E_LIMIT"
+                )
             if value is None or name in ("self_cross", "instruments"):
                 continue
             kind = " whole" if name in COUNTS else ""
@@ -204,7 +208,8 @@ def lot(order: Order, desk: Desk) -> str | None:
     if size == 1 or order.target % size == 0:
         return None
     below = order.quantity // size * size
-    near = f"{below} or {below + size}" if below else f"{size}"
+    below = below or size
+    near = f"{below} or {below + size}"
     return f"lot: {order.quantity} is not a multiple of {size}; nearest {near}"
 
 

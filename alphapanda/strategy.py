@@ -130,7 +130,9 @@ class Strategy:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        declared = dict(cls.parameters)
+        declared: dict[str, Parameter] = {}
+        for base in reversed(cls.__mro__[1:]):
+            declared |= getattr(base, "parameters", {})
         hints: dict[str, Any] = {}
         try:
             hints = typing.get_type_hints(cls)
@@ -395,7 +397,7 @@ class Strategy:
         return host
 
 
-_OWN = frozenset(name for name in vars(Strategy) if not name.startswith("__"))
+_OWN = frozenset(name for name in vars(Strategy) if not name.startswith("__")) | {"state"}
 
 
 def _with_default(parameter: Parameter, value: Any, owner: str) -> Parameter:

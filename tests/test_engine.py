@@ -23,7 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import alphapanda as ap
-from alphapanda.engine import LOG_LINES, Engine
+from alphapanda.callbacks import LOG_LINES
+from alphapanda.engine import Engine
 from alphapanda.errors import AlphaPandaException, RulebookError, ValidationError
 from alphapanda.events import MINUTE, Bar, Block, Clock, Fill, Halt, Tick
 from alphapanda.exchange import Fills

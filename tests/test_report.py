@@ -474,7 +474,7 @@ def broken(file: str, line: int, code: str = "raise ValueError(level)") -> Resul
 @pytest.mark.parametrize(
     ("file", "where"),
     [
-        ("/home/me/deep/folder/levels.py", "levels.py:7"),
+        ("/srv/me/deep/folder/levels.py", "levels.py:7"),
         ("/var/ipykernel_71/1634609980.py", "notebook cell, line 7"),
         ("<ipython-input-19-0123456789ab>", "cell [19], line 7"),
         ("", "unknown file:7"),
