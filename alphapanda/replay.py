@@ -72,7 +72,7 @@ def backtest(
     begun = time.perf_counter()
     play(engine, tape, progress)
     result = engine.finish()
-    result.notes[:0] = notes
+    result.notes[:0] = [*notes, *_closed_days(tape, rulebook)]
     result.notes += _unconfirmed(result, tape.days, rulebook)
     settings = {
         "capital": capital, "limits": limits or Limits(), "fills": fills or Fills(seed=seed), "seed": seed,
@@ -167,6 +167,15 @@ def _trade_from(
     names = ", ".join(s.name for s, _ in asked)
     notes.append(f"{names}: the data is not longer than the warm-up asked for, so indicators start cold")
     return 0
+
+
+def _closed_days(tape: Tape, rulebook: Rulebook) -> list[str]:
+    """A sentence for each day of the tape on which nothing in it could trade."""
+    closed = [d for d in tape.days if not any(rulebook.session(i, d) for i in tape.instruments)]
+    return [
+        f"{day}: the market was closed ({rulebook.why_closed(tape.instruments[0], day)}); its ticks were not shown"
+        for day in closed
+    ]
 
 
 def _day(start: Any) -> dt.date:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,18 +32,6 @@ timestamp,price,volume,bid,ask
 2026-11-20 09:15:01+05:30,1500.1,20,1500.05,1500.15
 2026-11-20 09:15:02+05:30,1500,5,1499.95,1500.05
 """
-
-
-@pytest.fixture
-def shared_data() -> Path:
-    """The folder of real samples beside the repository; in CI it must be there."""
-    found = next(
-        (p / "shared" / "data" for p in Path(__file__).parents if (p / "shared" / "data").is_dir()), None
-    )
-    if found is None:
-        assert not os.environ.get("CI"), "shared/data is missing beside the repository"
-        pytest.skip("no shared/data beside the repository")
-    return found
 
 
 @pytest.fixture

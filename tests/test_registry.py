@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
-import os
 from pathlib import Path
 
 import pytest
@@ -26,18 +25,6 @@ ROWS = """\
 120250631,469729,GOLD26DECFUT,GOLD,0,2026-12-04,0,1,1,FUT,MCX-FUT,MCX
 """
 TEXT = f"{HEADER}\n{ROWS}"
-
-
-@pytest.fixture
-def shared_data() -> Path:
-    """The folder of real samples beside the repository; in CI it must be there."""
-    found = next(
-        (p / "shared" / "data" for p in Path(__file__).parents if (p / "shared" / "data").is_dir()), None
-    )
-    if found is None:
-        assert not os.environ.get("CI"), "shared/data is missing beside the repository"
-        pytest.skip("no shared/data beside the repository")
-    return found
 
 
 @pytest.fixture

@@ -734,8 +734,12 @@ def test_the_example_of_the_design_trades(first: str) -> None:
     fills = report.result.fills
     assert {f.symbol for f in fills} == {"NSE:RELIANCE", "NSE:INFY"}
     assert {clock(o.signal.ts)[:5] >= "09:25" for o in report.result.orders} == {True}
-    assert {f.tag for f in fills if f.leg != "square-off"} == {"orb"}  # flat before 15:10: both targets were hit
-    assert all("wrong side" in o.reason for o in report.result.orders if o.status == "denied")  # beyond its target
+    assert {f.tag for f in fills if f.leg != "square-off"} == {
+        "orb"
+    }  # flat before 15:10: both targets were hit
+    assert all(
+        "wrong side" in o.reason for o in report.result.orders if o.status == "denied"
+    )  # beyond its target
     assert {f.leg for f in fills} >= {"", "tp"}
     assert report.result.positions == []
     assert not report.halted
