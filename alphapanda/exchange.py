@@ -170,7 +170,7 @@ class Exchange:
         return low, high
 
     def _counterpart(self, block: Block, row: int) -> tuple[int, int, list[int], list[int] | None]:
-        """Bid, ask (0: none), and what this event gives to selling and buying orders: by trade, and by depth if shown."""
+        """Bid, ask (0: none), and what this event gives to [sells, buys]: by trade, and by depth where it is shown."""
         volume = UNLIMITED
         if block.volume is not None:
             volume = block.volume.item(row)

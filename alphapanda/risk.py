@@ -242,7 +242,8 @@ def bracket_sides(order: Order, desk: Desk) -> str | None:
         if price is not None and (price - entry) * good <= 0:
             scale = order.instrument.price_scale
             return (
-                f"bracket: {name} {price / scale:.10g} is on the wrong side of the entry at about {entry / scale:.10g}; "
+                f"bracket: {name} {price / scale:.10g} is on the wrong side of the entry at about "
+                f"{entry / scale:.10g}; "
                 f"a {'buy' if way > 0 else 'sell'} has it {'below' if good < 0 else 'above'}"
             )
     return None
