@@ -79,7 +79,7 @@ def sell(quantity: int, **options: Any) -> Any:
 def test_a_rule_allows_its_limit_and_denies_the_next(
     limits: dict[str, Any], allowed: Any, denied: Any, reason: str
 ) -> None:
-    limit = Limits(**({"leverage": None} | limits))
+    limit = Limits(**dict[str, Any]({"leverage": None} | limits))
     rows = tuple(sorted((*FLAT, *((r[0], "TCS", 100.0) for r in FLAT)), key=lambda r: r[0]))
     rows = (("09:15:00", "TCS", 100.0), *FLAT) if "instruments" in limits else FLAT
     if "instruments" in limits:
@@ -211,7 +211,9 @@ def test_an_instrument_without_a_price_cannot_be_ordered(
     rows = [("09:15:01", "INFY", 100.0), ("09:15:02", "TCS", 200.0), ("09:15:03", "TCS", 200.0)]
     script = {"09:15:01": lambda s: s.buy("TCS", 100_000, **options)}
     result = play(
-        Scripted(script), tape_of(rows), limits=Limits(**({"leverage": None, "price_band": None} | limit))
+        Scripted(script),
+        tape_of(rows),
+        limits=Limits(**dict[str, Any]({"leverage": None, "price_band": None} | limit)),
     )
     assert result.errors == [], result.errors[0].message
     assert result.fills == []
