@@ -37,6 +37,7 @@ class Callbacks:
         self.halted = [""] * len(strategies)  # why, by owner; "" while it runs
         self.logs_dropped = 0
         self._on_order = [s.on_order if overrides(s, "on_order") else None for s in strategies]
+        self.hears = [overrides(s, "on_order") or overrides(s, "on_fill") for s in strategies]
         self._on_fill = [s.on_fill if overrides(s, "on_fill") else None for s in strategies]
 
     def run(self, owner: int, name: str, call: Callable[..., Any], *arguments: Any) -> None:

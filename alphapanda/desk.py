@@ -41,6 +41,8 @@ MARK_AGE = 5 * SECOND  # of tape time for which one valuation serves the loss an
 class Listener(Protocol):
     """Who drives the desk: it knows the last prices and tells the strategies."""
 
+    hears: list[bool]  # by owner: whether its strategy wants to know of orders or fills
+
     def last_prices(self) -> list[int]:
         """Last traded price of every instrument, in units, at this point of the tape."""
         ...
@@ -150,7 +152,8 @@ class Desk:
         self.orders_today += 1
         working[index] += quantity
         self.latest[order.owner, index, quantity > 0] = signal
-        self._mark_closing(order)
+        if index in self.books[order.owner].positions:
+            self._mark_closing(order)
         self.exchange.add(order, signal.ts)
 
     def _refusal(self, order: Order, signal: Signal, named: bool) -> str | None:
@@ -259,15 +262,16 @@ class Desk:
                 price,
                 charges,
                 realized,
-                book.quantity(index),
+                position.quantity,
             )
         )
         if order.leg or signal.sl is not None or signal.tp is not None:
             self._protect(order, quantity, price, ts)
         if signal.symbol in self.exchange.working and (position.quantity - quantity) * quantity < 0:
             self._trim(order, position.quantity, ts)
-        self.listener.order_filled(fill, owner)
-        self.listener.order_changed(order)
+        if self.listener.hears[owner]:
+            self.listener.order_filled(fill, owner)
+            self.listener.order_changed(order)
 
     def _charge(self, order: Order, quantity: int) -> tuple[int, ...]:
         """This fill's charges: those of the order so far less those already booked, so no split changes the sum."""
@@ -309,10 +313,8 @@ class Desk:
     def _mark_closing(self, order: Order) -> None:
         """Note whether a strategy's order only closes what the strategy holds; one that turns the position over at
         market takes its protective exits with it."""
-        book, signal = self.books[order.owner], order.signal
-        if order.index not in book.positions:
-            return
-        held = book.position(order.index, order.instrument, signal.product).quantity
+        signal = order.signal
+        held = self.books[order.owner].position(order.index, order.instrument, signal.product).quantity
         if not held or (held > 0) == (order.target > 0):
             return
         queue = self.exchange.working.get(signal.symbol)

@@ -64,6 +64,7 @@ class Engine:
         self.result = Result(names, parameters, ("",) * len(names), instruments, capital, self.desk.orders)
         self.result.fills = self.desk.fills
         self.order_changed, self.order_filled = self.callbacks.order_changed, self.callbacks.order_filled
+        self.hears = self.callbacks.hears
         # columns by dense index
         size = len(instruments)
         self._names = np.array([i.symbol for i in instruments], dtype=object)
@@ -153,29 +154,18 @@ class Engine:
 
     def position_of(self) -> tuple[int, int]:
         """Sequence number and time of the event being handled."""
-        iterator = self._iterator
-        if iterator is not None:
-            row = len(self._times) - iterator.__length_hint__() - 1
-            row = self._start + row if self._rows is None else self._rows.item(row)
-        elif self._row >= 0:
-            row = self._row
-        else:
+        if self._iterator is None and self._row < 0:
             return self.block.first + self.played, self.boundary
+        row = self._row_now()
         return self.block.first + row, self._ts_at(row)
 
     def event_of(self, index: int) -> tuple[int, int, int]:
         """Sequence number and time of the event being handled, and the last price of one instrument by then."""
-        iterator = self._iterator
-        if iterator is not None:
-            row = len(self._times) - iterator.__length_hint__() - 1
-            row = self._start + row if self._rows is None else self._rows.item(row)
-        elif self._row >= 0:
-            row = self._row
-        else:
+        if self._iterator is None and self._row < 0:
             return self.block.first + self.played, self.boundary, self.last_price(index)
-        if self._index_at(row) == index:
-            return self.block.first + row, self._ts_at(row), self._price_at(row)
-        return self.block.first + row, self._ts_at(row), self.last_price(index)
+        row = self._row_now()
+        price = self._price_at(row) if self._index_at(row) == index else self.last_price(index)
+        return self.block.first + row, self._ts_at(row), price
 
     def row_of(self, index: int, row: int) -> tuple[int, int, int]:
         """Sequence number and time of a row of the block, and the last price of one instrument by then."""
@@ -201,9 +191,11 @@ class Engine:
 
     def _row_now(self) -> int:
         """The row of the block being handled, or the last one played when between ticks."""
-        if self._iterator is not None or self._row >= 0:
-            return self.position_of()[0] - self.block.first
-        return self.played - 1
+        iterator = self._iterator
+        if iterator is None:
+            return self._row if self._row >= 0 else self.played - 1
+        row = len(self._times) - iterator.__length_hint__() - 1
+        return self._start + row if self._rows is None else self._rows.item(row)
 
     def _newest(self) -> Ints:
         end = self._row_now() + 1
@@ -408,7 +400,7 @@ class Engine:
                 if symbol in working:
                     self._row = row
                     self.played = row + 1
-                    self._meet(symbol)
+                    self._meet(symbol, row)
                     self._row = -1
             else:
                 break
@@ -452,7 +444,7 @@ class Engine:
             if only is not None:
                 for tick in ticks:
                     if working and tick.symbol in working:
-                        self._meet(tick.symbol)
+                        self._meet(tick.symbol, self._row_now())
                         if self._only is None:  # what a fill made it do has halted it
                             break
                     only(tick)
@@ -460,7 +452,7 @@ class Engine:
                 for tick in ticks:
                     symbol = tick.symbol
                     if working and symbol in working:
-                        self._meet(symbol)
+                        self._meet(symbol, self._row_now())
                         routes = self._routes or {symbol: []}
                     for handler in routes[symbol]:
                         handler(tick)
@@ -497,13 +489,13 @@ class Engine:
                 columns += [block.bid_quantity[part].tolist(), block.ask_quantity[part].tolist()]
         return map(Tick, *columns)
 
-    def _meet(self, symbol: str) -> None:
+    def _meet(self, symbol: str, row: int) -> None:
         """Match one instrument's working orders against the row being handled."""
-        seq, ts = self.position_of()
+        ts = self._ts_at(row)
         if self.day.next_mark <= ts:
             self.day.mark_to(ts)
         self.matching = True
-        self.desk.exchange.match(symbol, self.block, seq - self.block.first, ts)
+        self.desk.exchange.match(symbol, self.block, row, ts)
         self.matching = False
 
     def _tick_failed(self, handler: Callable[[Tick], None], tick: Tick, error: Exception) -> None:

@@ -158,7 +158,7 @@ class Fill(msgspec.Struct, frozen=True, gc=False):
 
     ``quantity`` is signed; ``price_units`` is the integer price; ``charges`` are paise by kind in the order of
     ``charges.KINDS``; ``realized`` is the profit it booked in paise, before charges; ``position`` is the strategy's
-    signed quantity after it.
+    signed quantity of the product after it.
     """
 
     instrument: Instrument
