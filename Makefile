@@ -51,6 +51,7 @@ $(READY): pyproject.toml constraints.txt
 		$(PYTHON) -m venv $(VENV) || \
 			{ echo "python3 lacks venv (on Debian: apt-get install python3-venv)"; rm -rf $(VENV); exit 1; }; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip -q
+	@echo "setting up $(VENV): 10 to 60 seconds, once"
 	@{ test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check uv; } && \
 		$(BIN)/uv pip install -q --python $(BIN)/python -e '.[all]' -c constraints.txt || \
 		{ echo "uv could not: using pip, which takes a minute"; \

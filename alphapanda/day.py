@@ -57,9 +57,7 @@ class Day:
         self._last_mark = FAR
         self._timers: list[Timer] = []
         self._bars_are_seen = False
-        self._closed: dict[
-            str, list[Bar]
-        ] = {}  # bars that closed at this instant, by interval, not yet shown
+        self._closed: dict[str, list[Bar]] = {}  # at this instant, by interval, not yet shown
         self._barred = 0  # sequence number of the next row to go into the bars
         if trade_from:
             self.schedule(trade_from, OPEN, self._end_warm_up)
@@ -230,9 +228,8 @@ class Day:
             for name, length in self.bars.intervals.items()
             if end == group.close_ns or (end - group.open_ns) % length == 0
         }
-        if (
-            not self._closed
-        ):  # other sessions may close bars at this instant too: strategies see them all at once
+        if ends and not self._closed:
+            # other sessions may close bars at this instant too: strategies see them all at once
             self.schedule(end, SHOW, self._show_bars, visible=self._bars_are_seen)
         for name, bars in self.bars.close(group.indexes, start, end, group.open_ns, ends).items():
             self.bar_count += len(bars)

@@ -93,7 +93,7 @@ class Desk:
         self._ratios = [instrument.paise_ratio for instrument in instruments]
         self._simple = all(
             ratio == (1, 1) for ratio in self._ratios
-        )  # units x quantity is paise: cash equity
+        )  # cash equity: units x quantity is paise
         self.orders: list[Order] = []
         self.fills: list[Fill] = []
         self.halted = ""
@@ -104,16 +104,14 @@ class Desk:
         self.freeze: list[int | None] = [None] * count
         self._rates: dict[str, dict[int, ChargeRates]] = {product: {} for product in PRODUCTS}
         self._delivered: set[tuple[int, int]] = set()  # (owner, instrument) that paid today's DP charge
-        self._bought_today: dict[
-            tuple[int, int], int
-        ] = {}  # delivery bought today, not from the demat account
+        # delivery shares bought today: selling them does not touch the demat account
+        self._bought_today: dict[tuple[int, int], int] = {}
         self.products: list[tuple[str, ...]] = [()] * count
         self.no_entry: dict[tuple[int, str], str] = {}  # (instrument, product) → why it takes no new position
         # by product and instrument: why no order can pass now
         self.standing: dict[str, list[str | None]] = {product: [None] * count for product in PRODUCTS}
-        self._units = [
-            (1, UNLIMITED)
-        ] * count  # lot and most of one order: within them no rule on either can refuse
+        # lot and most of one order: within them no rule on either can refuse
+        self._units = [(1, UNLIMITED)] * count
         # the account
         self.net = [0] * count
         self.buying = [0] * count  # working, not yet filled; exits of brackets are not counted

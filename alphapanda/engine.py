@@ -21,14 +21,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from alphapanda.blocks import TickBlock
 from alphapanda.callbacks import Callbacks, check
 from alphapanda.day import Day
 from alphapanda.desk import Desk
-from alphapanda.events import Block, Clock, Halt, Ints, Tick
+from alphapanda.events import Block, CancelSignal, Clock, Fill, Halt, Ints, Tick
 from alphapanda.exchange import Fills
-from alphapanda.host import Host, TickBlock
+from alphapanda.host import Host
 from alphapanda.instruments import Instrument
-from alphapanda.result import Result
+from alphapanda.orders import Order
+from alphapanda.result import Result, RunError
 from alphapanda.risk import Limits
 from alphapanda.rulebook import Rulebook
 from alphapanda.strategy import Strategy, overrides
@@ -104,8 +106,24 @@ class Engine:
 
     # ── the contract ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def step(self, event: Block | Clock | Halt) -> None:
-        """Advance by one event; what it caused stands in ``result`` afterwards. Blocks may be cut anywhere."""
+    def step(self, event: Block | Clock | Halt) -> tuple[Order | CancelSignal | Fill | RunError, ...]:
+        """Advance by one event and return what it caused: orders (those denied too), cancels, fills, errors.
+
+        A day's blocks may be cut anywhere: the decisions are the same.
+        """
+        result = self.result
+        orders, cancels, fills, errors = (
+            len(x) for x in (result.orders, result.cancels, result.fills, result.errors)
+        )
+        self._handle(event)
+        return (
+            *result.orders[orders:],
+            *result.cancels[cancels:],
+            *result.fills[fills:],
+            *result.errors[errors:],
+        )
+
+    def _handle(self, event: Block | Clock | Halt) -> None:
         if isinstance(event, Block):
             self._play(event)
         elif isinstance(event, Clock):

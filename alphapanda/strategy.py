@@ -24,7 +24,8 @@ from alphapanda.portfolio import Position
 if TYPE_CHECKING:
     import polars as pl
 
-    from alphapanda.host import Account, Host, TickBlock
+    from alphapanda.blocks import TickBlock
+    from alphapanda.host import Account, Host
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an indicator's type

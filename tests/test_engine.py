@@ -23,12 +23,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import alphapanda as ap
+from alphapanda.blocks import TickBlock
 from alphapanda.callbacks import LOG_LINES
 from alphapanda.engine import Engine
 from alphapanda.errors import AlphaPandaException, RulebookError, ValidationError
 from alphapanda.events import MINUTE, Bar, Block, Clock, Fill, Halt, Tick
 from alphapanda.exchange import Fills
-from alphapanda.host import TickBlock
 from alphapanda.instruments import Instrument
 from alphapanda.orders import Order
 from alphapanda.result import Result, decision_digest

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import alphapanda as ap
+from alphapanda.blocks import TickBlock
 from alphapanda.errors import AlphaPandaException, UnknownNameError, ValidationError
 from alphapanda.events import Bar, Fill, Tick
-from alphapanda.host import TickBlock
 from alphapanda.orders import Order
 from alphapanda.risk import Limits
 from alphapanda.strategy import CALLBACKS, Strategy

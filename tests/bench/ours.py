@@ -19,8 +19,8 @@ import numpy as np
 import alphapanda as ap
 import alphapanda.report.report
 import alphapanda.tapes.readers  # a run imports these two when it needs them; imports are not what is measured here
+from alphapanda.blocks import TickBlock
 from alphapanda.events import Bar, Tick
-from alphapanda.host import TickBlock
 from tests.bench import job as sma
 from tests.bench.child import OUT, arguments, forget_peak, resident_mb, tell, timed
 from tests.bench.sma_python import Cross
