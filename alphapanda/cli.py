@@ -132,6 +132,9 @@ def _parser() -> Parser:
     two.add_argument("--symbol", help="the symbol of files without such a column: NSE:INFY")
     two.add_argument("--timezone", help="the zone of times without one: Asia/Kolkata")
     two.add_argument(
+        "--tradable", action="store_true", default=None, help="let an index stand for a future on itself"
+    )
+    two.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter; may be repeated"
     )
     two.add_argument(
@@ -272,7 +275,9 @@ def backtest(options: argparse.Namespace) -> int:
     kind = _strategy(options.strategy)
     strategy = kind(**_parameters(kind, options.param))
     reader = {
-        name: getattr(options, name) for name in ("symbol", "timezone") if getattr(options, name) is not None
+        name: getattr(options, name)
+        for name in ("symbol", "timezone", "tradable")
+        if getattr(options, name) is not None
     }
     data = options.data[0] if len(options.data) == 1 else options.data
     show = sys.stderr.isatty() and not options.json

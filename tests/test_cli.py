@@ -119,6 +119,16 @@ def test_backtest_of_a_file_prints_a_report_and_writes_a_page(mine: Path, capsys
     assert "page.html" in err
 
 
+def test_an_index_is_not_traded_unless_it_stands_for_its_future(mine: Path, capsys: Any) -> None:
+    strategy = "import alphapanda as ap\n\nclass Once(ap.Strategy):\n    def on_bar(self, bar):\n"
+    (mine / "once.py").write_text(strategy + "        self.order_target(bar.symbol, 50)\n", "utf-8")
+    given = ("backtest", "once.py:Once", "--data", "ticks.csv", "--symbol", "NSE:NIFTY 50", "--json")
+    given += ("--timezone", "Asia/Kolkata")
+    found = [json.loads(run(capsys, *given, *more)[1]) for more in ((), ("--tradable",))]
+    assert [one["stats"]["fills"] > 0 for one in found] == [False, True]
+    assert "cannot be traded" in " ".join(found[0]["denials"])
+
+
 def test_backtest_as_json_is_json_and_nothing_else(mine: Path, capsys: Any) -> None:
     given = ("backtest", "mine.py:Cross", "--data", "ticks.csv", "--symbol", "NSE:INFY", "--json")
     code, out, _ = run(
