@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from operator import mul, sub
 from typing import Protocol
 
-import msgspec
-
+from alphapanda.brackets import Brackets
 from alphapanda.charges import KINDS, ChargeRates
 from alphapanda.events import SECOND, Fill, Signal
 from alphapanda.exchange import UNLIMITED, Exchange, Fills
@@ -60,14 +59,6 @@ class Listener(Protocol):
         ...
 
 
-class Exits(msgspec.Struct, gc=False):
-    """The two protective orders of one bracket entry; None where the entry has no such leg or it has ended."""
-
-    sl: Order | None = None
-    tp: Order | None = None
-    made: int = 0
-
-
 class Desk:
     """Risk, orders, venue and books of one account, shared by its strategies (owners, by number)."""
 
@@ -87,6 +78,7 @@ class Desk:
         self.rulebook = rulebook
         self.listener = listener
         self.exchange = Exchange(fills, self)
+        self.brackets = Brackets(self)
         self._rules = rules(limits)
         shares = [capital // owners + (1 if i < capital % owners else 0) for i in range(owners)]
         self.books = [Portfolio(share) for share in shares]
@@ -118,7 +110,6 @@ class Desk:
         self.selling = [0] * count
         self.orders_today = 0
         self.equity_at_open = self.equity_peak = capital
-        self._exits: dict[str, Exits] = {}
         self.latest: dict[tuple[int, int, bool], Signal] = {}  # last accepted, by owner, instrument and side
         self.equity = capital  # at the last mark
         self.gross = 0  # sum of absolute position values at the last mark, and what filled since
@@ -151,7 +142,7 @@ class Desk:
         working[index] += quantity
         self.latest[order.owner, index, quantity > 0] = signal
         if index in self.books[order.owner].positions:
-            self._mark_closing(order)
+            self.brackets.mark_closing(order)
         self.exchange.add(order, signal.ts)
 
     def _refusal(self, order: Order, signal: Signal, named: bool) -> str | None:
@@ -264,9 +255,9 @@ class Desk:
             )
         )
         if order.leg or signal.sl is not None or signal.tp is not None:
-            self._protect(order, quantity, price, ts)
+            self.brackets.protect(order, quantity, price, ts)
         if signal.symbol in self.exchange.working and (position.quantity - quantity) * quantity < 0:
-            self._trim(order, position.quantity, ts)
+            self.brackets.trim(order, position.quantity, ts)
         if self.listener.hears[owner]:
             self.listener.order_filled(fill, owner)
             self.listener.order_changed(order)
@@ -306,109 +297,6 @@ class Desk:
         self._delivered.add(key)
         return _with(charges, DP, fee)
 
-    # ── brackets, and orders that only close ─────────────────────────────────────────────────────────────────────
-
-    def _mark_closing(self, order: Order) -> None:
-        """Note whether a strategy's order only closes what the strategy holds; one that turns the position over at
-        market takes its protective exits with it."""
-        signal = order.signal
-        held = self.books[order.owner].position(order.index, order.instrument, signal.product).quantity
-        if not held or (held > 0) == (order.target > 0):
-            return
-        queue = self.exchange.working.get(signal.symbol)
-        own = (
-            ()
-            if queue is None
-            else tuple(o for o in queue if o.owner == order.owner and o.signal.product == signal.product)
-        )
-        promised = sum(o.remaining for o in own if o.closing and not o.leg)
-        order.closing = order.quantity <= abs(held) - promised
-        if not order.closing and order.kind == "MARKET":
-            for exit_order in own:
-                if exit_order.leg:
-                    self.cancel(exit_order, "the strategy turns the position over", signal.ts)
-
-    def _protect(self, order: Order, quantity: int, price: int, ts: int) -> None:
-        """After a fill: exits grow with their entry and shrink with each other."""
-        if order.leg in ("", "square-off"):
-            self._grow_exits(order, -quantity, price, ts)
-        elif (exits := self._exits.get(order.parent_id)) is not None:
-            sibling = exits.tp if order is exits.sl else exits.sl
-            if sibling is not None and sibling.status in WORKING:
-                self._resize(sibling, sibling.target - quantity, ts)
-
-    def _grow_exits(self, entry: Order, quantity: int, price: int, ts: int) -> None:
-        signal = entry.signal
-        exits = self._exits.get(entry.id)
-        if exits is None:
-            exits = self._exits[entry.id] = Exits()
-        exits.made += 1
-        number = "" if exits.made == 1 else str(exits.made)
-        if exits.sl is not None and exits.sl.status in WORKING:
-            exits.sl.target += quantity
-        elif signal.sl is not None:
-            exits.sl = self._make_exit(entry, f"sl{number}", quantity, None, signal.sl, price, ts)
-        if exits.tp is not None and exits.tp.status in WORKING:
-            exits.tp.target += quantity
-        elif signal.tp is not None:
-            exits.tp = self._make_exit(entry, f"tp{number}", quantity, signal.tp, None, price, ts)
-
-    def _make_exit(
-        self, entry: Order, leg: str, quantity: int, limit: int | None, stop: int | None, price: int, ts: int
-    ) -> Order:
-        parent = entry.signal
-        signal = Signal(
-            parent.strategy, parent.seq, parent.ordinal, ts, parent.symbol, quantity, price,
-            product=parent.product, limit=limit, stop=stop, tag=parent.tag,
-        )  # fmt: skip
-        order = Order(
-            signal,
-            entry.instrument,
-            entry.index,
-            entry.owner,
-            target=quantity,
-            parent_id=entry.id,
-            leg=leg,
-            closing=True,
-        )
-        self.orders.append(order)
-        self.orders_today += 1
-        self.exchange.add(order, ts)
-        self.listener.order_changed(order)
-        return order
-
-    def _resize(self, order: Order, target: int, ts: int) -> None:
-        """Change a working order's wanted quantity; what is already filled stays; nothing left ends it."""
-        if not order.leg:
-            (self.buying if order.target > 0 else self.selling)[order.index] += target - order.target
-        done = order.filled
-        if done == target or (done > target) == (order.target > 0):
-            order.target = done or order.target
-            if not order.leg:  # what ``changed`` takes off the working quantity was taken off above
-                (self.buying if order.target > 0 else self.selling)[order.index] += order.target - target
-            self.changed(order, CANCEL, "the position it would close is closed", ts)
-        else:
-            order.target = target
-
-    def _trim(self, order: Order, held: int, ts: int) -> None:
-        """After a fill: no order that only closes may be larger than what is held now; the oldest exits give way."""
-        room = {"sl": abs(held), "tp": abs(held)}
-        for other in reversed(tuple(self.exchange.working.get(order.signal.symbol, ()))):
-            if (
-                not other.closing
-                or other.owner != order.owner
-                or other.signal.product != order.signal.product
-                or other.status not in WORKING
-            ):
-                continue
-            kind = other.leg[:2]
-            most = room.get(kind, abs(held)) if held and (other.target > 0) != (held > 0) else 0
-            keep = min(other.remaining, most)
-            if kind in room:
-                room[kind] -= keep
-            if keep != other.remaining:
-                self._resize(other, other.filled + (keep if other.target > 0 else -keep), ts)
-
     # ── the day ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def open_day(self, day: dt.date, last: list[int], ts: int) -> None:
@@ -420,7 +308,7 @@ class Desk:
         self._delivered.clear()
         self._bought_today.clear()
         self.no_entry.clear()
-        self._exits.clear()
+        self.brackets.forget()
         for index, instrument in enumerate(self.instruments):
             self.products[index] = self.rulebook.products(instrument)
             self.freeze[index] = self.rulebook.freeze_quantity(instrument, day)
