@@ -179,8 +179,8 @@ class Day:
                     f"{order.symbol}: no trade came after the square-off of {ist(order.signal.ts):%Y-%m-%d %H:%M}; "
                     "the position was closed at the last price"
                 )
-        engine.desk.close_session(group.indexes, ts)
         engine.set_open(group.indexes, False)
+        engine.desk.close_session(group.indexes, ts)
         self.mark(ts)
 
     # ── marks ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -83,9 +83,8 @@ class Desk:
         shares = [capital // owners + (1 if i < capital % owners else 0) for i in range(owners)]
         self.books = [Portfolio(share) for share in shares]
         self._ratios = [instrument.paise_ratio for instrument in instruments]
-        self._simple = all(
-            ratio == (1, 1) for ratio in self._ratios
-        )  # cash equity: units x quantity is paise
+        # cash equity only: price units x quantity is paise
+        self._simple = all(ratio == (1, 1) for ratio in self._ratios)
         self.orders: list[Order] = []
         self.fills: list[Fill] = []
         self.halted = ""
@@ -99,6 +98,7 @@ class Desk:
         # delivery shares bought today: selling them does not touch the demat account
         self._bought_today: dict[tuple[int, int], int] = {}
         self.products: list[tuple[str, ...]] = [()] * count
+        self.long_only: list[tuple[str, ...]] = [()] * count  # products that sell only what is held
         self.no_entry: dict[tuple[int, str], str] = {}  # (instrument, product) → why it takes no new position
         # by product and instrument: why no order can pass now
         self.standing: dict[str, list[str | None]] = {product: [None] * count for product in PRODUCTS}
@@ -164,7 +164,7 @@ class Desk:
                 return reason
         if signal.symbol in self.exchange.working and (reason := self._first(asked.crossing, order)):
             return reason
-        if signal.product == "CNC" and (reason := self._first(asked.delivery, order)):
+        if signal.product in self.long_only[order.index] and (reason := self._first(asked.delivery, order)):
             return reason
         if not self.reducing:
             for check in asked.growing:
@@ -310,7 +310,10 @@ class Desk:
         self.no_entry.clear()
         self.brackets.forget()
         for index, instrument in enumerate(self.instruments):
-            self.products[index] = self.rulebook.products(instrument)
+            self.products[index] = offered = self.rulebook.products(instrument)
+            self.long_only[index] = tuple(
+                p for p in offered if not self.rulebook.short_allowed(instrument, p)
+            )
             self.freeze[index] = self.rulebook.freeze_quantity(instrument, day)
             self._units[index] = instrument.lot_size, self.freeze[index] or UNLIMITED
             self.bands[index] = _band(instrument, last[index])
@@ -337,7 +340,6 @@ class Desk:
 
     def close_session(self, indexes: list[int], ts: int) -> None:
         """Continuous trading in these instruments has ended: their working orders expire."""
-        self.set_open(indexes, False)
         for index in indexes:
             for order in tuple(self.exchange.working.get(self.instruments[index].symbol, ())):
                 self.expire(order, "the session closed", ts)
@@ -391,13 +393,13 @@ class Desk:
     # ── what the rules ask ───────────────────────────────────────────────────────────────────────────────────────
 
     def free_delivery(self, order: Order) -> int:
-        """Delivery shares the strategy holds and has not already offered for sale."""
-        book = self.books[order.owner]
-        held = book.position(order.index, order.instrument, "CNC").quantity
+        """What the strategy holds under the order's product and has not already offered for sale."""
+        book, product = self.books[order.owner], order.signal.product
+        held = book.position(order.index, order.instrument, product).quantity
         offered = sum(
             o.remaining
             for o in self.exchange.working.get(order.signal.symbol, ())
-            if o.owner == order.owner and o.target < 0 and o.signal.product == "CNC" and not o.leg
+            if o.owner == order.owner and o.target < 0 and o.signal.product == product and not o.leg
         )
         return held - offered
 
@@ -425,7 +427,7 @@ class Desk:
         needed = 0
         for queue in self.exchange.working.values():
             for order in queue:
-                if order.target > 0 and order.signal.product == "CNC":
+                if order.target > 0 and order.signal.product in self.long_only[order.index]:
                     price = order.signal.limit or order.signal.reference
                     needed += worth(order.instrument, order.remaining, price)
         return sum(book.cash for book in self.books) - needed

@@ -91,10 +91,10 @@ class Rules(msgspec.Struct, frozen=True):
     """The rules by what they depend on, in the order they are asked, so that an order is asked only what concerns it.
 
     ``standing`` give one answer for every order of an instrument and product until the desk's day moves on. Of the
-    rest, ``priced`` concern orders that name a price, ``stepped`` quantities off the lot or above the freeze quantity,
-    ``sized`` every order, ``crossing`` orders that meet own working ones, ``delivery`` CNC, ``growing`` orders that do
-    not just shrink the account's position (a limit on size or loss must never trap a position), and ``rates`` come
-    last: what another rule refuses uses up no rate.
+    rest, ``priced`` concern orders that name a price, ``stepped`` quantities off the lot or above the freeze
+    quantity, ``sized`` every order, ``crossing`` orders that meet own working ones, ``delivery`` products without
+    short sale and leverage, ``growing`` orders that do not just shrink the account's position (a limit on size or
+    loss must never trap a position), and ``rates`` come last: what another rule refuses uses up no rate.
     """
 
     standing: Sequence[Standing]
@@ -362,19 +362,17 @@ def _same(one: Signal, other: Signal) -> bool:
 
 
 def no_short_delivery(order: Order, desk: Desk) -> str | None:
-    """Delivery (CNC) sells only what the strategy holds and has not already offered."""
-    if order.target > 0 or order.signal.product != "CNC":
+    """A product without short sale (CNC; every product of a coin) sells what is held and not already offered."""
+    if order.target > 0:
         return None
     free = desk.free_delivery(order)
-    return (
-        None
-        if order.quantity <= free
-        else f"short: CNC sells what is held; {free} free, {order.quantity} asked"
-    )
+    if order.quantity <= free:
+        return None
+    return f"short: {order.signal.product} sells what is held; {free} free, {order.quantity} asked"
 
 
 def delivery_cash(order: Order, desk: Desk) -> str | None:
-    """A delivery buy needs its full price in cash, beside what working delivery buys will need."""
+    """A buy without leverage needs its full price in cash, beside what other such working buys will need."""
     if order.target < 0:
         return None
     free = desk.cash_free()

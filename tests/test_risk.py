@@ -464,3 +464,18 @@ def test_trades_are_what_is_left() -> None:
     """The helper reads fills as a person would."""
     result = play(Scripted({"09:15:01": buy(1)}), tape_of(FLAT))
     assert trades(result)[0] == ("09:15:02", 1, 100.0)
+
+
+def test_a_coin_is_never_sold_short_nor_bought_on_credit_under_any_product() -> None:
+    """The rulebook says which product may be sold short; spot has none, MIS included."""
+    coin = Instrument(
+        symbol="BINANCE:BTCUSDT", exchange="BINANCE", kind="SPOT", name="BTC", quantity_scale=100
+    )
+    rows = [(f"10:00:{n:02}", "BINANCE:BTCUSDT", 100.0) for n in range(1, 30)]
+    got = asked(
+        lambda s: s.sell("BTCUSDT", 1), lambda s: s.buy("BTCUSDT", 1_100), lambda s: s.buy("BTCUSDT", 900),
+        lambda s: s.sell("BTCUSDT", 900), rows=rows, instruments=(coin,), capital=1_000_00,
+    )  # fmt: skip
+    assert got[0] == "short: MIS sells what is held; 0 free, 1 asked"
+    assert got[1].startswith("funds: ₹1,100.00 needed, ₹1,000.00 free")
+    assert got[2:] == ["", ""]
