@@ -102,7 +102,7 @@ class Brackets:
             closing=True,
         )
         self._desk.orders.append(order)
-        self._desk.orders_today += 1
+        self._desk.account.orders_today += 1
         self._desk.exchange.add(order, ts)
         self._desk.listener.order_changed(order)
         return order
@@ -110,16 +110,16 @@ class Brackets:
     def _resize(self, order: Order, target: int, ts: int) -> None:
         """Change a working order's wanted quantity; what is already filled stays; nothing left ends it."""
         if not order.leg:
-            (self._desk.buying if order.target > 0 else self._desk.selling)[order.index] += (
+            (self._desk.account.buying if order.target > 0 else self._desk.account.selling)[order.index] += (
                 target - order.target
             )
         done = order.filled
         if done == target or (done > target) == (order.target > 0):
             order.target = done or order.target
             if not order.leg:  # what ``changed`` takes off the working quantity was taken off above
-                (self._desk.buying if order.target > 0 else self._desk.selling)[order.index] += (
-                    order.target - target
-                )
+                (self._desk.account.buying if order.target > 0 else self._desk.account.selling)[
+                    order.index
+                ] += order.target - target
             self._desk.changed(order, CANCEL, "the position it would close is closed", ts)
         else:
             order.target = target

@@ -82,11 +82,7 @@ class Callbacks:
             return
         self.halted[owner] = reason
         _, ts = self._engine.position_of()
-        desk = self._engine.desk
-        for queue in tuple(desk.exchange.working.values()):
-            for order in tuple(queue):
-                if order.owner == owner and not order.leg:
-                    desk.cancel(order, "its strategy is halted", ts)
+        self._engine.desk.withdraw_entries(owner, "its strategy is halted", ts)
         self._engine.route()
 
     def log(self, owner: int, message: str, fields: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from alphapanda.strategy import overrides
 if TYPE_CHECKING:
     from alphapanda.engine import Engine
 
-OPEN, BAR, SHOW, TIMER, SQUARE_OFF, CLOSE = range(6)  # what comes first at one instant
+OPEN, BAR, SHOW, TIMER, SQUARE_OFF, CLOSE, LAST = range(7)  # what comes first at one instant
 FAR = 1 << 62
 EPOCH = dt.date(1970, 1, 1)
 
@@ -45,6 +45,7 @@ class Day:
 
     def __init__(self, engine: Engine, trade_from: int) -> None:
         self._engine = engine
+        self.rank = LAST  # of what is being handled between ticks
         self.end = -1  # of the calendar day being played, ns; -1 before the first
         self.next_mark = FAR
         self.warm = not trade_from  # before ``trade_from`` only bars and indicators move
@@ -87,17 +88,18 @@ class Day:
         heappush(self._visible if visible else self._quiet, (due, rank, next(self._ties), call))
         self._engine.cut(due)
 
-    def pass_until(self, ts: int) -> None:
-        """Handle everything due at or before ``ts``, in order of time and rank."""
+    def pass_until(self, ts: int, rank: int = LAST) -> None:
+        """Handle everything due before ``ts``, and at ``ts`` what ranks before ``rank``, in order of time and rank."""
         visible, quiet, engine = self._visible, self._quiet, self._engine
         while True:
             first = visible if visible and (not quiet or visible[0] < quiet[0]) else quiet
-            if not first or first[0][0] > ts:
+            if not first or first[0][:2] >= (ts, rank):
                 break
-            due, _, _, call = heappop(first)
+            due, self.rank, _, call = heappop(first)
             self.mark_to(due)
             engine.boundary = due
             call(due)
+        self.rank = LAST
         self.mark_to(ts)
         engine.boundary = max(engine.boundary, ts)
 
@@ -198,7 +200,7 @@ class Day:
         last = engine.last_prices() if last is None else last
         earned = tuple(book.equity(last) - book.capital for book in engine.desk.books)
         equity = engine.desk.mark(ts, last)
-        engine.result.marks.append(Mark(ts, equity, engine.desk.gross, earned))
+        engine.result.marks.append(Mark(ts, equity, engine.desk.account.gross, earned))
 
     # ── bars ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

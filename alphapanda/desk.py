@@ -8,18 +8,18 @@ the same class. Ids are derived from signals, so replaying the same calls makes 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import mul, sub
-from typing import Protocol
+from typing import Any, Protocol, cast
 
+from alphapanda.account import Account
 from alphapanda.brackets import Brackets
 from alphapanda.charges import KINDS, ChargeRates
-from alphapanda.events import SECOND, Fill, Signal
-from alphapanda.exchange import UNLIMITED, Exchange, Fills
+from alphapanda.events import SECOND, CancelSignal, Fill, Signal
+from alphapanda.exchange import UNLIMITED, Venue
 from alphapanda.instruments import Instrument
 from alphapanda.money import divide
 from alphapanda.orders import (
-    CANCEL,
     DENIED,
     EXPIRE,
     FULL_FILL,
@@ -29,7 +29,7 @@ from alphapanda.orders import (
     advance,
 )
 from alphapanda.portfolio import Portfolio, worth
-from alphapanda.risk import Check, Limits, rules
+from alphapanda.risk import Check
 from alphapanda.rulebook import Rulebook
 
 GST, DP, SQUARE_OFF = (KINDS.index(kind) for kind in ("gst", "dp", "square_off"))
@@ -50,6 +50,10 @@ class Listener(Protocol):
         """Tape sequence number of the event being handled."""
         ...
 
+    def newest_tick(self) -> int:
+        """Time of the last tick of any instrument at this point of the tape; 0 before the first."""
+        ...
+
     def order_changed(self, order: Order) -> None:
         """The order has a new status."""
         ...
@@ -60,7 +64,7 @@ class Listener(Protocol):
 
 
 class Desk:
-    """Risk, orders, venue and books of one account, shared by its strategies (owners, by number)."""
+    """Risk, orders, venue and books of strategies (owners, by number) that trade together on one account."""
 
     def __init__(
         self,
@@ -68,8 +72,8 @@ class Desk:
         names: tuple[str, ...],
         capital: int,
         rulebook: Rulebook,
-        limits: Limits,
-        fills: Fills,
+        account: Account,
+        venue: Callable[[Desk], Venue],
         listener: Listener,
     ) -> None:
         count, owners = len(instruments), len(names)
@@ -77,9 +81,10 @@ class Desk:
         self.names = names
         self.rulebook = rulebook
         self.listener = listener
-        self.exchange = Exchange(fills, self)
+        self.account = account
+        self.exchange = venue(self)
         self.brackets = Brackets(self)
-        self._rules = rules(limits)
+        self._rules = account.rules
         shares = [capital // owners + (1 if i < capital % owners else 0) for i in range(owners)]
         self.books = [Portfolio(share) for share in shares]
         self._ratios = [instrument.paise_ratio for instrument in instruments]
@@ -87,7 +92,6 @@ class Desk:
         self._simple = all(ratio == (1, 1) for ratio in self._ratios)
         self.orders: list[Order] = []
         self.fills: list[Fill] = []
-        self.halted = ""
         # the day's rules, by instrument
         self.day = dt.date.min
         self.open = [False] * count
@@ -104,16 +108,11 @@ class Desk:
         self.standing: dict[str, list[str | None]] = {product: [None] * count for product in PRODUCTS}
         # lot and most of one order: within them no rule on either can refuse
         self._units = [(1, UNLIMITED)] * count
-        # the account
+        # what it holds itself
         self.net = [0] * count
-        self.buying = [0] * count  # working, not yet filled; exits of brackets are not counted
-        self.selling = [0] * count
-        self.orders_today = 0
-        self.equity_at_open = self.equity_peak = capital
-        self.latest: dict[tuple[int, int, bool], Signal] = {}  # last accepted, by owner, instrument and side
-        self.equity = capital  # at the last mark
-        self.gross = 0  # sum of absolute position values at the last mark, and what filled since
+        self.equity = self.equity_at_open = capital  # at the last mark
         self._marked_at = -MARK_AGE
+        account.join(self, capital)
         # about the order being checked
         self.position_after = 0
         self.notional = 0
@@ -125,8 +124,9 @@ class Desk:
         """Check a signal's order and send it to the venue, or deny it with the first rule's reason."""
         signal, index, quantity = order.signal, order.index, order.target
         self.orders.append(order)
-        held = self.net[index]
-        working = self.buying if quantity > 0 else self.selling
+        account = self.account
+        held = account.net[index]
+        working = account.buying if quantity > 0 else account.selling
         self.position_after = after = held + working[index] + quantity
         self.reducing = 0 <= after < held if quantity < 0 else held < after <= 0
         n, d = self._ratios[index]
@@ -138,9 +138,9 @@ class Desk:
         if reason is not None:
             self.deny(order, reason)
             return
-        self.orders_today += 1
+        account.orders_today += 1
         working[index] += quantity
-        self.latest[order.owner, index, quantity > 0] = signal
+        account.latest[signal.strategy, index, quantity > 0] = signal
         if index in self.books[order.owner].positions:
             self.brackets.mark_closing(order)
         self.exchange.add(order, signal.ts)
@@ -162,7 +162,8 @@ class Desk:
         for check in asked.sized:
             if reason := check(order, self):
                 return reason
-        if signal.symbol in self.exchange.working and (reason := self._first(asked.crossing, order)):
+        crowded = self.account.shared or signal.symbol in self.exchange.working
+        if crowded and (reason := self._first(asked.crossing, order)):
             return reason
         if signal.product in self.long_only[order.index] and (reason := self._first(asked.delivery, order)):
             return reason
@@ -194,7 +195,18 @@ class Desk:
     def cancel(self, order: Order, reason: str, ts: int) -> None:
         """Withdraw a working order; one that has ended is left as it is."""
         if order.status in WORKING:
-            self.changed(order, CANCEL, reason, ts)
+            self.exchange.withdraw(order, reason, ts)
+
+    def withdraw(self, order: Order, signal: CancelSignal) -> None:
+        """A strategy withdraws its own order."""
+        self.cancel(order, "cancelled by the strategy", signal.ts)
+
+    def withdraw_entries(self, owner: int, reason: str, ts: int) -> None:
+        """Cancel what a strategy has working, but for its protective exits."""
+        for queue in tuple(self.exchange.working.values()):
+            for order in tuple(queue):
+                if order.owner == owner and not order.leg:
+                    self.cancel(order, reason, ts)
 
     # ── the venue's answers ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -206,9 +218,9 @@ class Desk:
         if order.status not in WORKING:
             order.end_ts = ts
             if not order.leg:
-                (self.buying if order.target > 0 else self.selling)[order.index] += (
-                    order.filled - order.target
-                )
+                account = self.account
+                working = account.buying if order.target > 0 else account.selling
+                working[order.index] += order.filled - order.target
             self.exchange.remove(order)
         self.listener.order_changed(order)
 
@@ -225,20 +237,20 @@ class Desk:
         else:
             order.status = advance(order.status, PART_FILL)
         if not order.leg:
-            (self.buying if quantity > 0 else self.selling)[index] -= quantity
+            (self.account.buying if quantity > 0 else self.account.selling)[index] -= quantity
 
         charges = self._charge(order, quantity)
         cost = sum(charges)
         n, d = self._ratios[index]
         value = quantity * price if n == d else divide(quantity * price * n, d)
-        book = self.books[owner]
-        position = book.position(index, order.instrument, signal.product)
-        realized = position.apply(quantity, value)
-        position.charges += cost
-        book.cash -= value + cost
-        held = self.net[index]
-        self.net[index] = now = held + quantity
-        self.gross += (abs(now) - abs(held)) * price * n // d
+        position, realized = self.books[owner].book(
+            index, order.instrument, signal.product, quantity, value, cost
+        )
+        self.net[index] += quantity
+        account = self.account
+        held = account.net[index]
+        account.net[index] = now = held + quantity
+        account.gross += (abs(now) - abs(held)) * price * n // d
         self.fills.append(
             fill := Fill(
                 order.instrument,
@@ -302,7 +314,7 @@ class Desk:
     def open_day(self, day: dt.date, last: list[int], ts: int) -> None:
         """A new trading day's rules: charges, freeze quantities, circuit bands; counters start again."""
         self.day = day
-        self.orders_today = 0
+        self.account.open_day(day)
         for rates in self._rates.values():
             rates.clear()
         self._delivered.clear()
@@ -317,7 +329,8 @@ class Desk:
             self.freeze[index] = self.rulebook.freeze_quantity(instrument, day)
             self._units[index] = instrument.lot_size, self.freeze[index] or UNLIMITED
             self.bands[index] = _band(instrument, last[index])
-        self.equity_at_open = self.mark(ts, last)
+        before, self.equity_at_open = self.equity_at_open, self.mark(ts, last)
+        self.account.equity_at_open += self.equity_at_open - before
         self.ask_standing()
 
     def set_open(self, indexes: list[int], state: bool) -> None:
@@ -326,17 +339,27 @@ class Desk:
             self.open[index] = state
         self.ask_standing()
 
-    def halt(self, reason: str) -> None:
-        """No new orders of anyone from now on; "" lifts it."""
-        self.halted = reason
-        self.ask_standing()
-
     def ask_standing(self) -> None:
         """Ask the standing rules again: the day, a session or the halt has moved."""
         for product, answers in self.standing.items():
             for index in range(len(self.instruments)):
                 found = (check(index, product, self) for check in self._rules.standing)
                 answers[index] = next((reason for reason in found if reason), None)
+
+    def widen(self) -> None:
+        """There are more instruments now; they take part from the next day on."""
+        count, before = len(self.instruments), len(self.net)
+        more = self.instruments[before:]
+        self._ratios += [instrument.paise_ratio for instrument in more]
+        self._simple = all(ratio == (1, 1) for ratio in self._ratios)
+        for column, blank in (
+            (self.net, 0), (self.open, False), (self.bands, None), (self.freeze, None), (self.products, ()),
+            (self.long_only, ()), (self._units, (1, UNLIMITED)),
+        ):  # fmt: skip
+            cast("list[Any]", column).extend([blank] * (count - before))
+        for answers in self.standing.values():
+            answers.extend(["segment: not known when the day began"] * (count - before))
+        self.account.widen(count)
 
     def close_session(self, indexes: list[int], ts: int) -> None:
         """Continuous trading in these instruments has ended: their working orders expire."""
@@ -406,31 +429,34 @@ class Desk:
     def mark(self, ts: int, last: list[int]) -> int:
         """Value every position at ``last`` prices (units, by index) as of ``ts``; returns equity in paise."""
         self._marked_at = ts
-        equity = 0
-        for book in self.books:
-            equity += book.cash
+        account = self.account
+        cash = sum([book.cash for book in self.books])
         if self._simple:
-            values = list(map(mul, self.net, last))
-            equity += sum(values)
-            self.gross = sum(map(abs, values))
+            equity = cash + sum(map(mul, self.net, last))
+            account.gross = sum(map(abs, map(mul, account.net, last)))
         else:
-            held = [(i, q) for i, q in enumerate(self.net) if q]
-            equity += sum(worth(self.instruments[i], q, last[i]) for i, q in held)
-            self.gross = sum(abs(worth(self.instruments[i], q, last[i])) for i, q in held)
+            instruments = self.instruments
+            equity = cash + sum(worth(instruments[i], q, last[i]) for i, q in enumerate(self.net) if q)
+            account.gross = sum(
+                abs(worth(instruments[i], q, last[i])) for i, q in enumerate(account.net) if q
+            )
+        account.equity += equity - self.equity
         self.equity = equity
-        if equity > self.equity_peak:
-            self.equity_peak = equity
+        if account.equity > account.equity_peak:
+            account.equity_peak = account.equity
         return equity
 
     def cash_free(self) -> int:
         """Cash of the account in paise, less what working delivery buys will need."""
-        needed = 0
-        for queue in self.exchange.working.values():
-            for order in queue:
-                if order.target > 0 and order.signal.product in self.long_only[order.index]:
-                    price = order.signal.limit or order.signal.reference
-                    needed += worth(order.instrument, order.remaining, price)
-        return sum(book.cash for book in self.books) - needed
+        free = 0
+        for desk in self.account.desks:
+            free += sum(book.cash for book in desk.books)
+            for queue in desk.exchange.working.values():
+                for order in queue:
+                    if order.target > 0 and order.signal.product in desk.long_only[order.index]:
+                        price = order.signal.limit or order.signal.reference
+                        free -= worth(order.instrument, order.remaining, price)
+        return free
 
 
 def _with(charges: tuple[int, ...], kind: int, amount: int) -> tuple[int, ...]:

@@ -15,18 +15,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from alphapanda.account import Account
 from alphapanda.blocks import TickBlock
 from alphapanda.callbacks import Callbacks, check
-from alphapanda.day import Day
+from alphapanda.day import LAST, Day
 from alphapanda.desk import Desk
 from alphapanda.events import Block, CancelSignal, Clock, Fill, Halt, Ints, Tick
-from alphapanda.exchange import Fills
+from alphapanda.exchange import Exchange, Fills
 from alphapanda.host import Host
 from alphapanda.instruments import Instrument
 from alphapanda.orders import Order
@@ -52,21 +54,28 @@ class Engine:
         fills: Fills | None = None,
         seed: int = 0,
         trade_from: int = 0,
+        account: Account | None = None,
+        desk: Callable[[Engine, Account], Desk] | None = None,
     ) -> None:
+        """``account`` and ``desk`` are for shells that share an account or keep the desk elsewhere."""
         check(strategies, instruments)
         self.strategies = tuple(strategies)
         self.instruments = instruments
         self.rulebook = rulebook
         self.seed = seed
         names = tuple(s.name for s in strategies)
-        fills = fills or Fills(seed=seed)
         self.callbacks = Callbacks(self, self.strategies)
-        self.desk = Desk(instruments, names, capital, rulebook, limits or Limits(), fills, self)
+        self.order_changed, self.order_filled = self.callbacks.order_changed, self.callbacks.order_filled
+        self.hears = self.callbacks.hears
+        account = account or Account(len(instruments), limits or Limits())
+        if desk is None:
+            venue = partial(Exchange, fills or Fills(seed=seed))
+            self.desk = Desk(instruments, names, capital, rulebook, account, venue, self)
+        else:
+            self.desk = desk(self, account)
         parameters = tuple(s.params for s in strategies)
         self.result = Result(names, parameters, ("",) * len(names), instruments, capital, self.desk.orders)
         self.result.fills = self.desk.fills
-        self.order_changed, self.order_filled = self.callbacks.order_changed, self.callbacks.order_filled
-        self.hears = self.callbacks.hears
         # columns by dense index
         size = len(instruments)
         self._names = np.array([i.symbol for i in instruments], dtype=object)
@@ -93,6 +102,8 @@ class Engine:
         self._next_rows: Ints | None  # row → next row of the same instrument
         self._waiting: dict[str, int]  # sparse lane: symbol with working orders → its next row
         nothing = np.zeros(0, np.int64)
+        self._origin = -1  # number of the first row played
+        self._before = 0  # time of the last row of the block before
         self._take(Block(0, nothing, nothing, nothing))
         # who wants what
         self._routes: dict[str, list[Callable[[Tick], None]]] = {}
@@ -133,11 +144,15 @@ class Engine:
                 if strategy.name == event.strategy:
                     self.callbacks.halt(owner, event.reason)
         else:
-            self.desk.halt(event.reason)
+            self.desk.account.halt(event.reason)
 
     def finish(self) -> Result:
-        """The tape has ended: let the day end too (bars, timers, square-off, session close), then ``on_stop``."""
+        """The tape has ended: let the day end too (bars, timers, square-off, session close), then ``stop``."""
         self.day.finish()
+        return self.stop()
+
+    def stop(self) -> Result:
+        """The run ends where the tape stands, whatever is still open: ``on_stop``, and what the run leaves behind."""
         for owner, strategy in enumerate(self.strategies):
             if overrides(strategy, "on_stop"):
                 self.callbacks.run(owner, "on_stop", strategy.on_stop)
@@ -159,7 +174,7 @@ class Engine:
         ]
         denials = sum(1 for o in result.orders if o.status == "denied")
         result.counts = {
-            "ticks": self.block.first + self.played,
+            "ticks": self.ticks_seen,
             "ticks outside session": self._outside,
             "bars": self.day.bar_count,
             "orders": len(result.orders) - denials,
@@ -167,6 +182,25 @@ class Engine:
             "fills": len(result.fills),
         }
         return result
+
+    @property
+    def ticks_seen(self) -> int:
+        """Rows of the tape played so far."""
+        return 0 if self._origin < 0 else self.block.first + self.played - self._origin
+
+    def widen(self, instruments: tuple[Instrument, ...]) -> None:
+        """The feed knows more instruments than before; what this run follows stays as it is."""
+        more = instruments[len(self.instruments) :]
+        self.instruments = self.desk.instruments = instruments
+        self._names = np.append(self._names, np.array([i.symbol for i in more], dtype=object))
+        self._scales = np.append(self._scales, [float(i.price_scale) for i in more])
+        self._one_scale = float(self._scales[0]) if (self._scales == self._scales[0]).all() else 0.0
+        self._index.update({i.symbol: n for n, i in enumerate(instruments)})
+        self._last = np.append(self._last, np.zeros(len(more), np.int64))
+        self._wanted = np.append(self._wanted, np.zeros(len(more), np.bool_))
+        self.is_open = np.append(self.is_open, np.zeros(len(more), np.bool_))
+        self.all_open = self._all_wanted = False
+        self.desk.widen()
 
     # ── where the tape stands (the desk's Listener, and the host's source) ───────────────────────────────────────
 
@@ -176,6 +210,13 @@ class Engine:
             return self.block.first + self.played, self.boundary
         row = self._row_now()
         return self.block.first + row, self._ts_at(row)
+
+    def place_of(self) -> tuple[int, int, int]:
+        """Number of the last row whose orders were matched, time, and rank of what is being handled at that time."""
+        if self._iterator is None and self._row < 0:
+            return self.block.first + self.played - 1, self.boundary, self.day.rank
+        row = self._row_now()
+        return self.block.first + row, self._ts_at(row), LAST
 
     def event_of(self, index: int) -> tuple[int, int, int]:
         """Sequence number and time of the event being handled, and the last price of one instrument by then."""
@@ -193,6 +234,11 @@ class Engine:
     def sequence(self) -> int:
         """Sequence number of the event being handled."""
         return self.position_of()[0]
+
+    def newest_tick(self) -> int:
+        """Time of the last tick of any instrument; 0 before the first."""
+        row = self._row_now()
+        return self._ts_at(row) if row >= 0 else self._before
 
     def last_prices(self) -> list[int]:
         """Last traded prices in units by dense index; 0 where nothing traded yet."""
@@ -314,6 +360,8 @@ class Engine:
         size, day = len(block), self.day
         if not size:
             return
+        if self._origin < 0:
+            self._origin = block.first
         self._take(block)
         self.result.first_ts = self.result.first_ts or block.ts.item(0)
         while self.played < size:
@@ -324,7 +372,7 @@ class Engine:
             self._walk(self._first_row(day.end))
         self._newest()
         day.flush_bars()
-        self.result.last_ts = block.ts.item(size - 1)
+        self.result.last_ts = self._before = block.ts.item(size - 1)
 
     def _take(self, block: Block) -> None:
         self.block = block

@@ -95,6 +95,11 @@ class Block(msgspec.Struct, frozen=True):
     def __len__(self) -> int:
         return len(self.ts)
 
+    def rows(self, start: int, stop: int) -> Block:
+        """Some of its rows, as views."""
+        columns = [getattr(self, name) for name in self.__struct_fields__[1:]]
+        return Block(self.first + start, *[None if c is None else c[start:stop] for c in columns])  # pyright: ignore[reportArgumentType]  # ts, instrument and price always exist
+
 
 class Clock(msgspec.Struct, frozen=True, tag=True):
     """Tape time has reached ``ts`` though no tick came: a heartbeat, or the end of the tape."""
@@ -267,6 +272,7 @@ class Topics:
     FOREX_TICKS: ClassVar = "market.forex.ticks"
     COMMODITY_TICKS: ClassVar = "market.commodity.ticks"
     CRYPTO_TICKS: ClassVar = "market.crypto.ticks"
+    CLOCK: ClassVar = "market.clock"  # heartbeats: frames without ticks
 
     NAMESPACED: ClassVar = (
         "signals.raw",

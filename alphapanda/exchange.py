@@ -77,6 +77,29 @@ class Owner(Protocol):
         ...
 
 
+class Venue(Protocol):
+    """Where a desk's accepted orders go: the simulated exchange below, or a way to a broker."""
+
+    working: dict[str, list[Order]]
+    """Orders that can still fill, by symbol; a symbol without any is not in it."""
+
+    def add(self, order: Order, ts: int) -> None:
+        """Take an order sent at ``ts``."""
+        ...
+
+    def withdraw(self, order: Order, reason: str, ts: int) -> None:
+        """Try to cancel a working order; the owner is told what became of it."""
+        ...
+
+    def remove(self, order: Order) -> None:
+        """Forget an order that has ended."""
+        ...
+
+    def match(self, symbol: str, block: Block, row: int, ts: int) -> None:
+        """An event of an instrument that has working orders: tell the owner what filled."""
+        ...
+
+
 class Exchange:
     """The book of our working orders by instrument, matched against each event of the tape."""
 
@@ -104,6 +127,10 @@ class Exchange:
         else:
             queue.append(order)
 
+    def withdraw(self, order: Order, reason: str, ts: int) -> None:
+        """Cancelled at once: the simulated venue knows no race but that of the tape's events."""
+        self._owner.changed(order, CANCEL, reason, ts)
+
     def remove(self, order: Order) -> None:
         """Forget an order that has ended."""
         symbol = order.signal.symbol
@@ -116,12 +143,8 @@ class Exchange:
     def match(self, symbol: str, block: Block, row: int, ts: int) -> None:
         """Let one event of an instrument meet our working orders, oldest first."""
         price = block.price.item(row)
-        quiet = self._quiet.get(symbol)
-        if quiet is not None and quiet[0] < price < quiet[1]:
-            if block.bid is None or block.ask is None:
-                return
-            if block.bid.item(row) < quiet[1] and quiet[0] < (block.ask.item(row) or price):
-                return
+        if is_quiet(self._quiet.get(symbol), price, block, row):
+            return
         queue = self.working[symbol]
         band = self._owner.bands[queue[0].index]
         if band is not None and not band[0] <= price <= band[1]:
@@ -151,6 +174,10 @@ class Exchange:
         left = self.working.get(symbol)
         if left is not None:
             self._quiet[symbol] = self._band_of_quiet(left)
+
+    def quiet(self, symbol: str) -> tuple[int, int] | None:
+        """Prices in units strictly between which no working order of the symbol can do anything; None: none such."""
+        return self._quiet.get(symbol)
 
     def _band_of_quiet(self, queue: Sequence[Order]) -> tuple[int, int] | None:
         """Prices strictly between which none of these orders can do anything; None if one acts on any event."""
@@ -220,3 +247,12 @@ class Exchange:
         tick = order.instrument.tick_size
         ticks = fills.slippage_ticks - int(-touch * fills.slippage_bps / 10_000 // tick)
         return touch + ticks * tick if buying else max(touch - ticks * tick, tick)
+
+
+def is_quiet(band: tuple[int, int] | None, price: int, block: Block, row: int) -> bool:
+    """Whether one event's price and quotes lie inside a band in which nothing can happen."""
+    if band is None or not band[0] < price < band[1]:
+        return False
+    if block.bid is None or block.ask is None:
+        return True
+    return block.bid.item(row) < band[1] and band[0] < (block.ask.item(row) or price)

@@ -64,7 +64,7 @@ class Account:
 
     def quantity(self, symbol: str) -> int:
         """Signed net quantity of one symbol over all strategies."""
-        return self._engine.desk.net[self._engine.host.find(symbol)]
+        return self._engine.desk.account.net[self._engine.host.find(symbol)]
 
 
 class Host:
@@ -214,12 +214,13 @@ class Host:
         )
         order = Order(signal, instrument, index, owner, SENT, "", 0, 0, 0, signal.quantity)
         if collecting is None:
-            self._submit(order)
+            self.submit(order)
         else:
             self._keep(seq - engine.block.first, order, None)
         return order
 
-    def _submit(self, order: Order) -> None:
+    def submit(self, order: Order) -> None:
+        """Hand an order to the desk, and watch its time to live."""
         if self.engine.callbacks.halted[order.owner]:
             self.engine.desk.refuse(order, "its strategy is halted")
             return
@@ -242,7 +243,7 @@ class Host:
         if cancel is not None:
             self._withdraw(order, cancel)
         else:
-            self._submit(order)
+            self.submit(order)
 
     def cancel(self, strategy: Strategy, order: Order) -> None:
         """Withdraw an order of the strategy's own; someone else's is an error, an ended one is left alone."""
@@ -268,7 +269,7 @@ class Host:
 
     def _withdraw(self, order: Order, signal: CancelSignal) -> None:
         self.engine.result.cancels.append(signal)
-        self.engine.desk.cancel(order, "cancelled by the strategy", signal.ts)
+        self.engine.desk.withdraw(order, signal)
 
     def _ordinal(self, owner: int, seq: int) -> int:
         """How many decisions this strategy already took at this tape position."""

@@ -74,6 +74,19 @@ class Portfolio:
         held.append(position)
         return position
 
+    def book(
+        self, index: int, instrument: Instrument, product: str, quantity: int, value: int, cost: int
+    ) -> tuple[Position, int]:
+        """Book a signed fill worth ``value`` paise with ``cost`` paise of charges: position and cash move together.
+
+        Returns the position and the profit it realized, before charges.
+        """
+        position = self.position(index, instrument, product)
+        realized = position.apply(quantity, value)
+        position.charges += cost
+        self.cash -= value + cost
+        return position, realized
+
     def net(self, index: int, instrument: Instrument) -> Position:
         """Everything held of one instrument; over several products a summed copy."""
         held = self.positions.get(index)

@@ -27,7 +27,10 @@ Standing = Callable[
 ]  # asked about an instrument, by its dense index, and a product
 
 
-COUNTS = ("order_quantity", "position_quantity", "orders_per_second", "orders_per_minute", "orders_per_day")
+COUNTS = (
+    "order_quantity", "position_quantity", "orders_per_second", "orders_per_minute", "orders_per_day",
+    "strategy_orders_per_second", "strategy_orders_per_minute",
+)  # fmt: skip
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,8 +38,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     ``price_band`` is a share of the last price that a limit or stop price may lie away (options are exempt: their
     premium moves by multiples). ``leverage`` caps gross exposure as a multiple of equity. ``duplicate_seconds`` is how
-    long the same order of the same strategy counts as a repeat. Sources: orders per second, minute and day are Kite
-    Connect's published limits per account.
+    long the same order of the same strategy counts as a repeat; ``strategy_orders_per_...`` keep one strategy from
+    using up the account's rate. ``stale_seconds`` refuses new risk when no tick of any instrument came for so long.
+    Sources: orders per second, minute and day are Kite Connect's published limits per account.
     """
 
     order_quantity: int | None = None
@@ -49,6 +53,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     orders_per_second: int | None = 10
     orders_per_minute: int | None = 400
     orders_per_day: int | None = 5_000
+    strategy_orders_per_second: int | None = None
+    strategy_orders_per_minute: int | None = None
+    stale_seconds: float | None = None
     daily_loss: float | None = None
     drawdown: float | None = None
     duplicate_seconds: float | None = 2.0
@@ -124,6 +131,7 @@ def rules(limits: Limits) -> Rules:
         growing=(
             entry_open,
             *_on(
+                (fresh_data, limits.stale_seconds and int(limits.stale_seconds * SECOND)),
                 (max_position_quantity, limits.position_quantity),
                 (max_position_notional, money["position_notional"]),
                 (max_daily_loss, money["daily_loss"]),
@@ -133,6 +141,8 @@ def rules(limits: Limits) -> Rules:
             ),
         ),
         rates=_on(
+            (lambda n: strategy_rate(n, SECOND, "second"), limits.strategy_orders_per_second),
+            (lambda n: strategy_rate(n, MINUTE, "minute"), limits.strategy_orders_per_minute),
             (lambda n: max_rate(n, SECOND, "second"), limits.orders_per_second),
             (lambda n: max_rate(n, MINUTE, "minute"), limits.orders_per_minute),
             (max_per_day, limits.orders_per_day),
@@ -159,7 +169,7 @@ def _on(*makers: tuple[Callable[[Any], Check], Any]) -> list[Check]:
 
 def not_halted(index: int, product: str, desk: Desk) -> str | None:
     """No order while the desk is halted."""
-    return f"halted: {desk.halted}" if desk.halted else None
+    return f"halted: {desk.account.halted}" if desk.account.halted else None
 
 
 def instrument_allowed(allowed: tuple[str, ...] | None) -> Standing:
@@ -329,18 +339,16 @@ def max_position_notional(limit: int) -> Check:
 
 def self_cross(order: Order, desk: Desk) -> str | None:
     """Never trade against one's own working order in the same account; a market order stands at the last price."""
-    working = desk.exchange.working.get(order.signal.symbol)
-    if not working:
-        return None
-    last = order.signal.reference
+    symbol, last = order.signal.symbol, order.signal.reference
     ours = last if order.signal.limit is None else order.signal.limit
     buying = order.target > 0
-    for other in working:
-        if (other.target > 0) == buying or (other.signal.stop is not None and not other.triggered):
-            continue
-        theirs = last if other.signal.limit is None else other.signal.limit
-        if (ours >= theirs) if buying else (ours <= theirs):
-            return f"self-cross: would trade against own working order {other.id}"
+    for one in desk.account.desks:
+        for other in one.exchange.working.get(symbol, ()):
+            if (other.target > 0) == buying or (other.signal.stop is not None and not other.triggered):
+                continue
+            theirs = last if other.signal.limit is None else other.signal.limit
+            if (ours >= theirs) if buying else (ours <= theirs):
+                return f"self-cross: would trade against own working order {other.id}"
     return None
 
 
@@ -349,7 +357,7 @@ def duplicate(window: int) -> Check:
 
     def check(order: Order, desk: Desk) -> str | None:
         signal = order.signal
-        before = desk.latest.get((order.owner, order.index, signal.quantity > 0))
+        before = desk.account.latest.get((signal.strategy, order.index, signal.quantity > 0))
         if before is None or signal.ts - before.ts >= window or not _same(signal, before):
             return None
         return f"duplicate: the same order came {(signal.ts - before.ts) / SECOND:g} s ago"
@@ -379,6 +387,16 @@ def delivery_cash(order: Order, desk: Desk) -> str | None:
     return f"funds: {rupees(desk.notional)} needed, {rupees(free)} free" if desk.notional > free else None
 
 
+def fresh_data(age: int) -> Check:
+    """No new risk when the newest tick of the whole market is ``age`` nanoseconds old or more."""
+
+    def check(order: Order, desk: Desk) -> str | None:
+        silent = order.signal.ts - desk.listener.newest_tick()
+        return f"stale: no tick for {silent / SECOND:.1f} s" if silent >= age else None
+
+    return check
+
+
 # ── loss, exposure and rate ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -386,7 +404,7 @@ def max_daily_loss(limit: int) -> Check:
     """No new risk once today's loss, open positions marked and charges included, reaches ``limit`` paise."""
 
     def check(order: Order, desk: Desk) -> str | None:
-        loss = desk.equity_at_open - desk.equity
+        loss = desk.account.equity_at_open - desk.account.equity
         return f"daily loss {rupees(loss)} >= {rupees(limit)}" if loss >= limit else None
 
     return check
@@ -396,7 +414,7 @@ def max_drawdown(limit: int) -> Check:
     """No new risk while equity stands ``limit`` paise or more below its peak."""
 
     def check(order: Order, desk: Desk) -> str | None:
-        fall = desk.equity_peak - desk.equity
+        fall = desk.account.equity_peak - desk.account.equity
         return f"drawdown {rupees(fall)} >= {rupees(limit)}" if fall >= limit else None
 
     return check
@@ -406,7 +424,7 @@ def max_gross_exposure(limit: int) -> Check:
     """Sum of absolute position values, with this order, at most ``limit`` paise."""
 
     def check(order: Order, desk: Desk) -> str | None:
-        gross = desk.gross + desk.notional
+        gross = desk.account.gross + desk.notional
         return f"gross exposure {rupees(gross)} > {rupees(limit)}" if gross > limit else None
 
     return check
@@ -416,7 +434,7 @@ def max_leverage(multiple: float) -> Check:
     """Gross exposure at most ``multiple`` times equity."""
 
     def check(order: Order, desk: Desk) -> str | None:
-        gross, most = desk.gross + desk.notional, desk.equity * multiple
+        gross, most = desk.account.gross + desk.notional, desk.account.equity * multiple
         return (
             f"leverage: gross {rupees(gross)} > {multiple:g} x equity = {rupees(int(most))}"
             if gross > most
@@ -440,10 +458,27 @@ def max_rate(count: int, window: int, name: str) -> Check:
     return check
 
 
+def strategy_rate(count: int, window: int, name: str) -> Check:
+    """At most ``count`` orders of one strategy in any ``window`` nanoseconds: it may not use up the account's rate."""
+    times: dict[str, deque[int]] = {}
+
+    def check(order: Order, desk: Desk) -> str | None:
+        ts = order.signal.ts
+        own = times.get(order.signal.strategy)
+        if own is None:
+            own = times[order.signal.strategy] = deque(maxlen=count)
+        if len(own) == count and ts - own[0] < window:
+            return f"rate: more than {count} orders of one strategy a {name}"
+        own.append(ts)
+        return None
+
+    return check
+
+
 def max_per_day(count: int) -> Check:
     """At most ``count`` accepted orders of the account a day."""
 
     def check(order: Order, desk: Desk) -> str | None:
-        return f"rate: more than {count} orders a day" if desk.orders_today >= count else None
+        return f"rate: more than {count} orders a day" if desk.account.orders_today >= count else None
 
     return check

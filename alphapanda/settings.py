@@ -69,6 +69,13 @@ def _kite_or_loopback(url: str) -> str:
     raise PydanticCustomError("pinned", "only Kite's own address, or a sandbox on this machine")
 
 
+def _public_stream(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "wss" or (parts.scheme == "ws" and parts.hostname in LOOPBACK):
+        return url
+    raise PydanticCustomError("stream", "a wss:// address, or ws:// on this machine")
+
+
 PrivateText = Annotated[SecretStr, Field(min_length=1), AfterValidator(_secret)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Count = Annotated[int, BeforeValidator(_number), Field(gt=0, le=10**12)]
@@ -191,7 +198,7 @@ class ErrorChannelSettings(ChannelSettings):
 class LoggingSettings(Section):
     """The five channels, one JSON line an event."""
 
-    directory: Path = Path("logs")
+    directory: Path | None = None  # None: .alphapanda/logs of the workspace
     audit: AuditChannelSettings = AuditChannelSettings()
     performance: PerformanceChannelSettings = PerformanceChannelSettings()
     trading: TradingChannelSettings = TradingChannelSettings()
@@ -216,11 +223,24 @@ class DatabaseSettings(Section):
     sqlite_path: Path = Path("alphapanda.sqlite")
 
 
+class FeedSettings(Section):
+    """Where ticks come from; crypto symbols (BINANCE:BTCUSDT) always from the exchange's public stream."""
+
+    source: Literal["synthetic", "tape"] = "synthetic"
+    tape: Path | None = None  # what source "tape" plays: a saved tape, or a file of ticks
+    speed: NotNegative = 1.0  # tape seconds in one second; 0: as fast as readers follow
+    wait_for_runs: Whole = 0  # a tape waits until so many runs listen
+    seed: Whole = 7  # of the synthetic market
+    ticks_per_second: Number = 60.0  # of the synthetic market, all instruments together
+    crypto_url: Annotated[str, AfterValidator(_public_stream)] = "wss://data-stream.binance.vision"
+    record: bool = True  # seal each day's ticks as a tape
+
+
 class RedisSettings(Section):
-    """State and streams; a socket on this machine, or host and port."""
+    """State and streams. Without an address the hub starts a server of its own, on a socket only we can open."""
 
     unix_socket: Path | None = None
-    host: Text = "127.0.0.1"
+    host: Text | None = None
     port: Port = 6379
     database: Annotated[Whole, Field(le=15)] = 0
     username: Text | None = None
@@ -268,6 +288,7 @@ class Settings(BaseSettings):
     logging: LoggingSettings = LoggingSettings()
     api: APISettings = APISettings()
     database: DatabaseSettings = DatabaseSettings()
+    feed: FeedSettings = FeedSettings()
     redis: RedisSettings = RedisSettings()
     redpanda: RedpandaSettings = RedpandaSettings()
 
@@ -384,7 +405,7 @@ def _production(settings: Settings) -> Iterator[Problem]:
             yield hole(f"LOGGING__{name.upper()}__LEVEL", "debug lines may hold secrets", "set INFO")
     if "*" in settings.api.cors_origins:
         yield hole("API__CORS_ORIGINS", "'*' lets every web page call us", "list the origins in full")
-    if not (settings.redis.unix_socket or settings.redis.password):
+    if settings.redis.host and not settings.redis.password:
         yield hole("REDIS__PASSWORD", "Redis without a password", "set it, or set REDIS__UNIX_SOCKET")
     if not (database.postgres_url or database.sqlite_path.is_absolute()):
         fix = "set DATABASE__POSTGRES_URL, or an absolute path"

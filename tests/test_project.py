@@ -69,8 +69,8 @@ def requirements() -> dict[str, str]:
         *project["dependencies"],
         *(one for extra in project["optional-dependencies"].values() for one in extra),
     ]
-    split = [re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?(.*)", line) for line in lines]
-    return {hit[1].lower(): hit[2] for hit in split if hit}
+    split = [re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?([^;]*)(?:;.*)?", line) for line in lines]
+    return {hit[1].lower(): hit[2].strip() for hit in split if hit}
 
 
 def conda() -> tuple[dict[str, str], list[str]]:

@@ -287,7 +287,7 @@ def test_no_dump_holds_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
         {"REDIS__PORT": "0"},
         {"DATABASE__BOGUS": "1"},
         {"ALPACA__API_KEY": CANARY},
-        {"ALPHAPANDA_PROFILE": "production"},
+        {"ALPHAPANDA_PROFILE": "production", "REDIS__HOST": "db.example"},
     ],
 )
 def test_no_error_shows_a_secret_or_its_sibling(name: str, fault: dict[str, str]) -> None:
@@ -346,5 +346,5 @@ def test_production_refuses_what_a_desk_may_do(
 
 
 def test_production_wants_redis_closed_and_a_database_that_stays() -> None:
-    error = refusal(ALPHAPANDA_PROFILE="production")
+    error = refusal(ALPHAPANDA_PROFILE="production", REDIS__HOST="10.0.0.5")
     assert {p.name for p in error.context["problems"]} == {"REDIS__PASSWORD", "DATABASE__SQLITE_PATH"}

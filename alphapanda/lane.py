@@ -1,0 +1,257 @@
+"""One run's orders at the gateway: risk, venue and books, played at the run's own place of the tape.
+
+A lane is the engine of research with a stand-in for the strategy: the real one thinks in another process, and what it
+decides arrives as requests, each with the place of the tape it was decided at. The lane plays the tape up to there,
+then lets the desk answer. So an order meets the market from the tick after the one that caused it, however late its
+message was, and paper fills are those of research on the same ticks. Played again from the same requests a lane comes
+out the same: that is how a gateway recovers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from alphapanda.account import Account
+from alphapanda.buses.frames import Frame
+from alphapanda.day import LAST
+from alphapanda.desk import Desk
+from alphapanda.engine import Engine
+from alphapanda.errors import StreamingError
+from alphapanda.events import SECOND, Block, Clock, Fill
+from alphapanda.exchange import Venue
+from alphapanda.instruments import Instrument
+from alphapanda.orders import ENDED, SENT, WORKING, Order
+from alphapanda.requests import FillTold, FillUpdate, OrderUpdate, Place, Reply, Request, Update
+from alphapanda.rulebook import Rulebook
+from alphapanda.strategy import Strategy
+
+STORM = 3  # denials for rate
+STORM_WINDOW = 10 * SECOND  # of tape time: so many of them within it pause a strategy
+
+
+class StandIn(Strategy):
+    """Follows the run's symbols and passes on what its orders do."""
+
+    lane: Lane
+
+    def on_order(self, order: Order) -> None:
+        self.lane.order_changed(order)
+
+    def on_fill(self, fill: Fill) -> None:
+        self.lane.fill_told(fill)
+
+
+class LaneVenue(Venue, Protocol):
+    """A venue whose orders go out when the gateway has made them durable."""
+
+    pending: list[Order]
+    """Accepted, not yet handed to the trader."""
+
+    def quiet(self, symbol: str) -> tuple[int, int] | None:
+        """Prices strictly between which no working order of the symbol can do anything; None: none such."""
+        ...
+
+
+class Lane:
+    """The gateway's half of one run. ``frames`` gives the frames after a number, as the tape log does."""
+
+    def __init__(
+        self,
+        name: str,
+        symbols: list[str],
+        instruments: tuple[Instrument, ...],
+        *,
+        capital: int,
+        rulebook: Rulebook,
+        account: Account,
+        venue: Callable[[Desk], LaneVenue],
+        frames: Callable[[int], Iterator[Frame]],
+        table: Callable[[], tuple[Instrument, ...]],
+        after: int,
+        trade_from: int,
+    ) -> None:
+        self._frames, self._table = frames, table
+        self._after = after  # number of the last frame taken up
+        self._rest: Block | None = None  # of that frame: what lies beyond the lane's place
+        self._clock = 0
+        self.place = Place(-1, 0, 0)
+        self.updates: list[Update] = []  # not handed out yet
+        self._orders: dict[str, Order] = {}
+        self._known: set[str] = set()  # orders the runner made or has heard of
+        self._fills = 0  # of the desk's, already among the updates
+        self._denied: deque[int] = deque(maxlen=STORM)
+        self.halt = ""
+        self.ended = False
+        stand_in = StandIn(name=name, symbols=symbols)
+        stand_in.lane = self
+        self.venue: LaneVenue
+
+        def desk(engine: Engine, account: Account) -> Desk:
+            return Desk(instruments, (name,), capital, rulebook, account, self._keep(venue), engine)
+
+        self.engine = Engine(
+            [stand_in],
+            instruments,
+            capital=capital,
+            rulebook=rulebook,
+            trade_from=trade_from,
+            account=account,
+            desk=desk,
+        )
+        self.desk = self.engine.desk
+
+    def _keep(self, venue: Callable[[Desk], LaneVenue]) -> Callable[[Desk], Venue]:
+        def make(desk: Desk) -> Venue:
+            self.venue = venue(desk)
+            return self.venue
+
+        return make
+
+    # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def answer(self, request: Request) -> Reply:
+        """Play the tape up to the request's place and do what it asks."""
+        self.advance(request.place)
+        if request.signal is not None:
+            self._submit(request)
+        elif request.cancel is not None:
+            order = self._orders.get(request.cancel.order_id)
+            self.engine.result.cancels.append(request.cancel)
+            if order is not None:
+                self.desk.withdraw(order, request.cancel)
+        elif request.halt:
+            self.stop(request.halt)
+        return self._reply(request.id)
+
+    def _submit(self, request: Request) -> None:
+        signal = request.signal
+        assert signal is not None  # noqa: S101 - the caller looked
+        index = self.engine.host.find(signal.symbol)
+        order = Order(signal, self.engine.instruments[index], index, 0, SENT, target=signal.quantity)
+        self._orders[order.id] = order
+        self._known.add(order.id)
+        if self.halt:
+            self.desk.refuse(order, f"halted: {self.halt}")
+        else:
+            self.engine.host.submit(order)
+        if order.status == "denied" and order.reason.startswith("rate"):
+            self._storm(signal.ts)
+        elif order.status in WORKING:
+            self._note(order, told=False)
+
+    def _storm(self, ts: int) -> None:
+        """A strategy that runs into the rate limits again and again is out of hand."""
+        self._denied.append(ts)
+        if len(self._denied) == STORM and ts - self._denied[0] <= STORM_WINDOW:
+            self.stop(
+                f"order storm: {STORM} orders within {STORM_WINDOW // SECOND} s were over the rate limits"
+            )
+
+    def stop(self, reason: str) -> None:
+        """No more orders of this run; its entries are withdrawn, its protective exits stay."""
+        if not self.halt:
+            self.halt = reason
+            self.engine.callbacks.halt(0, reason)
+
+    def _reply(self, request_id: str) -> Reply:
+        quiet = {symbol: self.venue.quiet(symbol) for symbol in self.venue.working}
+        quiet |= {order.signal.symbol: None for order in self.venue.pending}
+        updates, self.updates = tuple(self.updates), []
+        return Reply(request_id, updates, quiet, self.halt)
+
+    # ── the tape ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def advance(self, place: Place) -> None:
+        """Play to a place; one that lies behind is where the lane has been already."""
+        through = place.through
+        while self.engine_row < through:
+            block = self._rest if self._rest is not None else self._next_block()
+            if block is None:
+                raise StreamingError(
+                    f"row {through} was asked for and the tape log ends at row {self.engine_row}",
+                    fix="the feed writes the log before anyone sees a tick: look at its folder",
+                )
+            cut = through + 1 - block.first
+            if cut < len(block):
+                self._rest = block.rows(cut, len(block))
+                block = block.rows(0, cut)
+            else:
+                self._rest = None
+            self.engine.step(block)
+        if (place.ts, place.rank) > (self.place.ts, self.place.rank):
+            self.engine.day.pass_until(place.ts, place.rank)
+            self.place = place
+        elif through > self.place.through:
+            self.place = Place(through, self.place.ts, self.place.rank)
+
+    def follow(self) -> None:
+        """Play everything there is: nobody leads this lane any more, and its orders have to meet the market."""
+        while True:
+            block = self._rest if self._rest is not None else self._next_block()
+            if block is None:
+                break
+            self._rest = None
+            self.engine.step(block)
+        if self._clock > self.place.ts:
+            self.engine.step(Clock(self._clock))
+            self.place = Place(self.engine_row, self._clock, LAST)
+
+    @property
+    def engine_row(self) -> int:
+        """The number of the last row played; -1 before the first."""
+        return self.engine.block.first + self.engine.played - 1
+
+    def _next_block(self) -> Block | None:
+        for frame in self._frames(self._after):
+            self._after = frame.number
+            self._clock = frame.clock
+            if frame.universe > len(self.engine.instruments):
+                self.engine.widen(self._table())
+            if len(frame.block):
+                return frame.block
+        return None
+
+    # ── what the desk tells ──────────────────────────────────────────────────────────────────────────────────────
+
+    def order_changed(self, order: Order) -> None:
+        """One of the run's orders has a new status."""
+        self._note(order, told=True)
+
+    def fill_told(self, fill: Fill) -> None:
+        """The strategy would hear of a fill now."""
+        self._note_fills()
+        self.updates.append(FillTold(fill.order_id, fill.number))
+
+    def _note_fills(self) -> None:
+        """Fills go into the runner's books before anything that followed from them."""
+        fills = self.desk.fills
+        for fill in fills[self._fills :]:
+            order = self._orders.get(fill.order_id)
+            if order is not None:
+                self._note_order(order, told=False)
+            self.updates.append(
+                FillUpdate(
+                    fill.order_id, fill.number, fill.seq, fill.ts, fill.quantity, fill.price_units, fill.charges,
+                    fill.realized, fill.position,
+                )
+            )  # fmt: skip
+        self._fills = len(fills)
+
+    def _note(self, order: Order, told: bool) -> None:
+        self._orders.setdefault(order.id, order)
+        self._note_fills()
+        self._note_order(order, told)
+
+    def _note_order(self, order: Order, told: bool) -> None:
+        signal = None if order.id in self._known else order.signal
+        self._known.add(order.id)
+        self.updates.append(
+            OrderUpdate(
+                order.id, order.status, order.reason, order.filled, order.target, order.turnover, order.fills,
+                order.end_ts, order.triggered, order.resting, order.closing, told, signal, order.parent_id, order.leg,
+            )
+        )  # fmt: skip
+        if order.status in ENDED and order.id in self._orders and told:
+            self._orders.pop(order.id)

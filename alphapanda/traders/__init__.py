@@ -1,0 +1,1 @@
+"""Where accepted orders go: one module a broker."""
