@@ -19,10 +19,10 @@ from alphapanda.day import LAST
 from alphapanda.desk import Desk
 from alphapanda.engine import Engine
 from alphapanda.errors import StreamingError
-from alphapanda.events import SECOND, Block, Clock, Fill
+from alphapanda.events import SECOND, Block, Clock, Fill, Signal
 from alphapanda.exchange import Venue
 from alphapanda.instruments import Instrument
-from alphapanda.orders import ENDED, SENT, WORKING, Order
+from alphapanda.orders import DENIED, SENT, WORKING, Order
 from alphapanda.requests import FillTold, FillUpdate, OrderUpdate, Place, Reply, Request, Update
 from alphapanda.rulebook import Rulebook
 from alphapanda.strategy import Strategy
@@ -111,11 +111,14 @@ class Lane:
 
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def answer(self, request: Request) -> Reply:
-        """Play the tape up to the request's place and do what it asks."""
+    def answer(self, request: Request, recorded: Reply | None = None) -> Reply:
+        """Play the tape up to the request's place and do what it asks.
+
+        ``recorded`` is the answer given in an earlier life: its verdict stands, whatever the rules would say today.
+        """
         self.advance(request.place)
         if request.signal is not None:
-            self._submit(request)
+            self._submit(request.signal, recorded)
         elif request.cancel is not None:
             order = self._orders.get(request.cancel.order_id)
             self.engine.result.cancels.append(request.cancel)
@@ -125,17 +128,19 @@ class Lane:
             self.stop(request.halt)
         return self._reply(request.id)
 
-    def _submit(self, request: Request) -> None:
-        signal = request.signal
-        assert signal is not None  # noqa: S101 - the caller looked
+    def _submit(self, signal: Signal, recorded: Reply | None) -> None:
         index = self.engine.host.find(signal.symbol)
         order = Order(signal, self.engine.instruments[index], index, 0, SENT, target=signal.quantity)
         self._orders[order.id] = order
         self._known.add(order.id)
-        if self.halt:
+        if recorded is not None and (denial := _denial(recorded, order.id)):
+            self.desk.refuse(order, denial)
+        elif self.halt:
             self.desk.refuse(order, f"halted: {self.halt}")
         else:
+            self.desk.trusted = recorded is not None
             self.engine.host.submit(order)
+            self.desk.trusted = False
         if order.status == "denied" and order.reason.startswith("rate"):
             self._storm(signal.ts)
         elif order.status in WORKING:
@@ -154,6 +159,17 @@ class Lane:
         if not self.halt:
             self.halt = reason
             self.engine.callbacks.halt(0, reason)
+
+    def flatten(self, reason: str) -> None:
+        """Close every position at the market, at the next tick of each."""
+        for index, held in sorted(self.desk.books[0].positions.items()):
+            for position in held:
+                if position.quantity:
+                    self.desk.square_off(index, position.product, self.place.ts, "flatten", reason)
+
+    def order(self, identity: str) -> Order | None:
+        """One of the run's orders, ended or not."""
+        return self._orders.get(identity)
 
     def _reply(self, request_id: str) -> Reply:
         quiet = {symbol: self.venue.quiet(symbol) for symbol in self.venue.working}
@@ -253,5 +269,11 @@ class Lane:
                 order.end_ts, order.triggered, order.resting, order.closing, told, signal, order.parent_id, order.leg,
             )
         )  # fmt: skip
-        if order.status in ENDED and order.id in self._orders and told:
-            self._orders.pop(order.id)
+
+
+def _denial(reply: Reply, identity: str) -> str:
+    """Why the reply denied an order; "" if it did not."""
+    for update in reply.updates:
+        if isinstance(update, OrderUpdate) and update.id == identity and update.status == DENIED:
+            return update.reason
+    return ""

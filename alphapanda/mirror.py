@@ -111,6 +111,10 @@ class Mirror(Desk):
             place = Place(place.through, place.ts, place.rank + 1)
         self._apply(self._ask(Request(self._run, self._question(place, "sync"), place)))
 
+    def look(self, place: Place, identity: str) -> None:
+        """Hear what the gateway did on its own: an operator's cancel, halt or exit."""
+        self._apply(self._ask(Request(self._run, identity, place)))
+
     def _place(self) -> Place:
         return Place(*self._engine.place_of())
 
@@ -194,7 +198,7 @@ class Mirror(Desk):
         if order.status in WORKING:
             self.catch_up(passed=True)
 
-    def square_off(self, index: int, product: str, ts: int) -> None:
+    def square_off(self, index: int, product: str, ts: int, leg: str = "square-off", why: str = "") -> None:
         """The broker's own exit is due."""
         if self.net[index] or self.instruments[index].symbol in self._shelf.working:
             self.catch_up(passed=True)

@@ -13,11 +13,16 @@ from alphapanda.events import CancelSignal, Signal
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
     """Where a run stands: ``through`` is the number of the last row its orders met, ``ts`` the tape time, and ``rank``
-    what of the things due at ``ts`` has not been handled yet (``day.LAST``: all has been)."""
+    what of the things due at ``ts`` has not been handled yet (``day.LAST``: all has been).
+
+    A day begins with its first tick, before what is due earlier that day: ``day_end`` is when the day that has begun
+    ends.
+    """
 
     through: int
     ts: int
     rank: int
+    day_end: int = -1
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -81,9 +86,11 @@ class Reply(msgspec.Struct, frozen=True):
 
     ``quiet`` holds for every symbol with working orders the prices between which nothing can happen to them (None:
     every tick may matter), so that the runner asks again only when it has to. ``halt`` ends the strategy: why.
+    ``place`` is where the lane stood: the request's own place, or a later one if nobody led the lane for a while.
     """
 
     id: str
     updates: tuple[Update, ...] = ()
     quiet: dict[str, tuple[int, int] | None] = {}
     halt: str = ""
+    place: Place = Place(-1, 0, 0)

@@ -147,6 +147,8 @@ class RiskSettings(Section):
     orders_per_second: Annotated[Count, Field(le=10)] = 8  # the broker refuses more than 10
     orders_per_minute: Annotated[Count, Field(le=400)] = 300  # the broker refuses more than 400
     orders_per_day: Annotated[Count, Field(le=5000)] = 3000  # the broker refuses more than 5000
+    strategy_orders_per_second: Count = 5  # of one strategy, so that it leaves some to the others
+    strategy_orders_per_minute: Count = 60
     max_daily_loss: Number = 50_000.0  # rupees below the day's first equity, charges included
     max_drawdown: Percent = 20.0  # percent below the highest equity
     duplicate_window_ms: Number = 500.0  # an equal order within this event time is a duplicate

@@ -142,8 +142,9 @@ State = Literal["starting", "running", "stopped", "halted", "failed"]
 class RunSpec(msgspec.Struct, kw_only=True):
     """What a runner is started from, kept as ``run.json`` beside the strategy's module.
 
-    ``digest`` covers the module's text. ``since`` is the number of the last frame before the run's first decision
-    (-1 until its first start); earlier ticks only warm up. ``wanted`` is what the person asked for: a hub that starts
+    ``digest`` covers the module's text. ``warm_from`` and ``trade_from`` are set by the run's first start: the number
+    of the frame before the first it sees, and the tape time from which its callbacks run; earlier ticks only warm up.
+    ``wanted`` is what the person asked for: a hub that starts
     again runs those that are wanted and lets the others lie.
     """
 
@@ -158,7 +159,8 @@ class RunSpec(msgspec.Struct, kw_only=True):
     seed: int = 0
     client: str = ""
     detached: bool = False
-    since: int = -1
+    warm_from: int = -1
+    trade_from: int = 0
     wanted: bool = True
     state: State = "starting"
     reason: str = ""

@@ -50,6 +50,10 @@ class TapeLog:
         """The log's files in order of days."""
         return sorted(self.folder.glob(f"*{SUFFIX}"))
 
+    def before(self, path: Path) -> int:
+        """The number of the frame before the first one of a file."""
+        return _table(next(_records(path))).after
+
     def instruments(self) -> tuple[Instrument, ...]:
         """The newest table of instruments; empty before the feed's first frame."""
         found: tuple[Instrument, ...] = ()

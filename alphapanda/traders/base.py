@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from alphapanda.events import Block
-from alphapanda.exchange import Exchange, Fills
 from alphapanda.orders import ACCEPT, CANCEL, REJECT, WORKING, Order
 
 if TYPE_CHECKING:
     from alphapanda.desk import Desk
     from alphapanda.lane import LaneVenue
+    from alphapanda.settings import Settings
 
 Mode = Literal["paper", "shadow", "live"]
 
@@ -20,13 +20,21 @@ class Trader(ABC):
     """One broker's account, or a simulation of one.
 
     The gateway calls ``initialize`` once, then ``execute_order`` for each order that passed risk and is on record, and
-    ``shutdown`` at the end. What becomes of an order is told to its desk through ``Shelf``: ``accepted``, ``filled``,
+    ``shutdown`` at the end. What becomes of an order is told to ``shelf(order)``: ``accepted``, ``filled``,
     ``rejected``, ``cancelled``. A trader never sends an order twice; when it does not know what became of one it
     raises OrderTimeoutError and finds out.
+
+    A new broker is a subclass named by an entry point of the group ``alphapanda.traders``; it is made with the
+    settings, and may have a section there.
     """
 
     execution_mode: ClassVar[Mode]
 
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings
+        self._shelves: list[Shelf] = []
+
+    @abstractmethod
     async def initialize(self) -> None:
         """Connect and log in. Raises what a person has to mend."""
 
@@ -36,26 +44,23 @@ class Trader(ABC):
 
     @abstractmethod
     async def cancel_order(self, order: Order) -> None:
-        """Ask the venue to cancel; the answer comes as an event."""
+        """Ask the venue to cancel; its answer is reported like any other."""
 
+    @abstractmethod
     async def shutdown(self) -> None:
         """Let go of everything; working orders stay where they are."""
 
     def venue(self, desk: Desk) -> LaneVenue:
-        """Where one run's desk puts its orders: by default a shelf that the trader reports to."""
-        return self.shelf(desk)
+        """Where one run's desk puts its orders: a shelf that the trader reports to."""
+        shelf = Shelf(desk)
+        self._shelves.append(shelf)
+        return shelf
 
-    def shelf(self, desk: Desk) -> Shelf:
-        """A new shelf, remembered so that reports about an order find its desk."""
-        made = Shelf(desk)
-        self.__dict__.setdefault("_shelves", []).append(made)
-        return made
-
-    def report(self, order: Order) -> Shelf:
-        """The shelf an order lies on; KeyError for an order nobody gave us."""
-        for one in self.__dict__.get("_shelves", ()):
-            if one.holds(order):
-                return one
+    def shelf(self, order: Order) -> Shelf:
+        """The shelf an order lies on; KeyError for one that has ended or is not ours."""
+        for shelf in self._shelves:
+            if any(one is order for one in shelf.working.get(order.signal.symbol, ())):
+                return shelf
         raise KeyError(order.id)
 
 
@@ -94,10 +99,6 @@ class Shelf:
         """Nothing follows from prices here: every tick is a good time to hear of fills."""
         return None
 
-    def holds(self, order: Order) -> bool:
-        """Whether it is one of ours and working."""
-        return any(one is order for one in self.working.get(order.signal.symbol, ()))
-
     # ── what the trader reports ──────────────────────────────────────────────────────────────────────────────────
 
     def accepted(self, order: Order) -> None:
@@ -118,26 +119,3 @@ class Shelf:
         """The venue confirms a cancel."""
         if order.status in WORKING:
             self._desk.changed(order, CANCEL, reason, self._ts)
-
-
-class PaperVenue(Exchange):
-    """The simulated exchange behind a paper desk.
-
-    A strategy's order waits until it is on record and the trader executes it; the platform's own exits are made while
-    the tape is being played and meet the very next tick.
-    """
-
-    def __init__(self, fills: Fills, desk: Desk) -> None:
-        super().__init__(fills, desk)
-        self.pending: list[Order] = []
-
-    def add(self, order: Order, ts: int) -> None:
-        """See the class."""
-        if order.leg:
-            super().add(order, ts)
-        else:
-            self.pending.append(order)
-
-    def execute(self, order: Order) -> None:
-        """It is on record: from here on it meets the market."""
-        super().add(order, order.signal.ts)

@@ -1,0 +1,111 @@
+"""What every process under the hub has in common: it ends with its parent, says when it is ready, shows it lives."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from alphapanda import logs
+from alphapanda.buses.redis import RedisBus
+from alphapanda.clock import wall_ns
+from alphapanda.errors import RedisError
+from alphapanda.server import address
+from alphapanda.settings import Settings
+from alphapanda.workspace import Workspace
+
+HEALTH_SECONDS = 10  # a heartbeat's life on the server
+
+
+class Child:
+    """One process under the hub.
+
+    ``ended`` is set when it has to go: its standard input has closed (the hub is gone), or it was told so by a signal.
+    Lines on standard input before that are handed to ``hear``.
+    """
+
+    def __init__(self, workspace: Workspace, role: str, namespace: str = "") -> None:
+        self.workspace = workspace
+        self.role = role
+        os.chdir(workspace.root)
+        self.settings = Settings.load()
+        logs.configure(workspace, self.settings, role.partition(":")[0], namespace)
+        self.ended = asyncio.Event()
+        self.started = wall_ns()
+        self.hear: Callable[[str], None] = lambda line: None
+        self._loop = asyncio.get_running_loop()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._loop.add_signal_handler(signal.SIGTERM, self.ended.set)
+        threading.Thread(target=self._listen, daemon=True, name="stdin").start()
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            self._loop.call_soon_threadsafe(self._heard, line.strip())
+        self._loop.call_soon_threadsafe(self.ended.set)
+
+    def _heard(self, line: str) -> None:
+        self.hear(line)
+
+    async def connect(self) -> RedisBus:
+        """The bus, once the server answers; it is waited for as long as the process is wanted."""
+        settings = self.settings.redis
+        password = settings.password.get_secret_value() if settings.password else None
+        while True:
+            bus = RedisBus.connect(
+                address(self.workspace, self.settings),
+                username=settings.username,
+                password=password,
+                database=settings.database,
+                timeout=settings.timeout_seconds,
+            )
+            try:
+                await bus.last("market.clock")
+            except RedisError:
+                await bus.close()
+                await self.rest(0.2)
+                if self.ended.is_set():
+                    raise
+            else:
+                return bus
+
+    def ready(self) -> None:
+        """Tell the hub that we serve."""
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+
+    async def rest(self, seconds: float) -> None:
+        """Sleep, but no longer than until we have to go."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.ended.wait()
+        except TimeoutError:
+            pass
+
+    async def beat(self, bus: RedisBus, state: Callable[[], dict[str, Any]], every: float = 1.0) -> None:
+        """Show every second that we live; ``state`` adds what is to be known of the role."""
+        while not self.ended.is_set():
+            facts = {
+                "role": self.role, "pid": os.getpid(), "at": wall_ns(), "started": self.started,
+                "rss_mb": rss_mb(), **state(),
+            }  # fmt: skip
+            try:
+                await bus.client.set(f"health:{self.role}", msgspec.json.encode(facts), ex=HEALTH_SECONDS)
+            except Exception as error:  # noqa: BLE001 - whatever the client raises, a heartbeat is only missed
+                logs.channel("application").warning("heartbeat.missed", error=str(error))
+            await self.rest(every)
+
+
+def rss_mb() -> float:
+    """Memory of this process in MB; 0.0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)

@@ -1,0 +1,418 @@
+"""The gateway of one namespace: signals in, risk, the trader, order events and views out.
+
+    python -m alphapanda.gateway WORKSPACE NAMESPACE
+
+It alone decides what is ordered. One coroutine handles requests one after another, so a check and its order cannot
+interleave with another run's. For each: the run's lane plays the tape up to the signal's place and asks the rules; the
+journal gets question and answer; then the trader gets the order; then the runner hears. Killed at any point, it plays
+the journal again and stands where it stood; asked the same again, it gives the recorded answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from alphapanda import logs
+from alphapanda.account import Account
+from alphapanda.buses.base import Message, decode, encode
+from alphapanda.buses.redis import RedisBus
+from alphapanda.buses.tapelog import TapeLog
+from alphapanda.child import Child
+from alphapanda.clock import monotonic, wall_ns
+from alphapanda.dead_letters import ErrorStatistics, errors_key, handle_all
+from alphapanda.errors import (
+    AlphaPandaException,
+    DatabaseError,
+    InfrastructureError,
+    OrderRejectionError,
+    RedisError,
+    ValidationError,
+)
+from alphapanda.events import EventEnvelope, Topics
+from alphapanda.lane import Lane
+from alphapanda.orders import Order
+from alphapanda.requests import Reply, Request
+from alphapanda.risk import Limits
+from alphapanda.rulebook import Rulebook
+from alphapanda.settings import Settings
+from alphapanda.state.journal import Entry, Journal
+from alphapanda.traders.base import Trader
+from alphapanda.traders.factory import TraderFactory
+from alphapanda.views import Views, order_events
+from alphapanda.workspace import RunSpec, Workspace
+
+SILENT = 10.0  # seconds without a word from a runner after which its lane follows the market by itself
+KEPT = 10_000  # messages of each order topic that the server holds; the journal has all
+POLL = 0.1  # seconds between looks at the halt flag and at lanes nobody leads
+
+
+class Hosted:
+    """One run at this gateway: its lane, what it asked, and when it was last heard of."""
+
+    def __init__(self, spec: RunSpec, lane: Lane) -> None:
+        self.spec = spec
+        self.lane = lane
+        self.asked: dict[str, tuple[bytes, bytes]] = {}  # id → question and answer
+        self.unsent: dict[str, list[tuple[str, bytes]]] = {}  # id → what was to be published of it
+        self.heard = monotonic()
+        self.released = False  # its runner has ended for good
+
+    @property
+    def busy(self) -> bool:
+        """Whether something of it still depends on the market."""
+        books = self.lane.desk.books[0]
+        return bool(self.lane.venue.working) or any(
+            p.quantity for held in books.positions.values() for p in held
+        )
+
+
+class Gateway:
+    """Holds a namespace's account, journal and trader, and serves its runs."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        settings: Settings,
+        namespace: str,
+        bus: RedisBus,
+        trader: Trader,
+        journal: Journal,
+    ) -> None:
+        self.workspace, self.settings, self.namespace = workspace, settings, namespace
+        self.bus, self.trader, self.journal = bus, trader, journal
+        self.rulebook = Rulebook.load()
+        self.account = Account(len(TapeLog(workspace.tapes).instruments()), limits_of(settings))
+        self.runs: dict[str, Hosted] = {}
+        self.trouble = ""  # why nothing can be ordered just now, beside a halt
+        self.statistics = ErrorStatistics()
+        self.views = Views(bus, namespace, settings.portfolio_manager.portfolio_id)
+        self._audit, self._trading = logs.channel("audit"), logs.channel("trading")
+
+    # ── start ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def recover(self) -> None:
+        """Play the journal: every run of this namespace stands where it stood."""
+        count = 0
+        for entry in self.journal.entries():
+            count += 1
+            await self._replay(entry)
+            if count % 500 == 0:
+                await asyncio.sleep(0)
+        if count:
+            logs.channel("application").info("gateway.recovered", entries=count, runs=len(self.runs))
+
+    async def _replay(self, entry: Entry) -> None:
+        if entry.kind == "attach":
+            self._host(msgspec.json.decode(entry.body, type=RunSpec))
+        elif entry.kind == "end":
+            self.runs[entry.run].released = True
+        elif entry.kind == "operator":
+            self._operate(msgspec.json.decode(entry.body, type=dict[str, Any]))
+        elif (hosted := self.runs.get(entry.run)) is not None:
+            recorded = msgspec.msgpack.decode(entry.reply, type=Reply)
+            request = msgspec.msgpack.decode(entry.body, type=Request)
+            again = hosted.lane.answer(request, recorded)
+            if again != recorded:
+                logs.channel("error").error("gateway.replay_differs", run=entry.run, request=entry.id)
+            hosted.asked[entry.id] = entry.body, entry.reply
+            await self._execute(hosted)
+
+    def _host(self, spec: RunSpec) -> Hosted:
+        log = TapeLog(self.workspace.tapes)
+        instruments = log.instruments()
+        self.account.widen(len(instruments))
+        lane = Lane(
+            spec.name,
+            spec.symbols,
+            instruments,
+            capital=spec.capital,
+            rulebook=self.rulebook,
+            account=self.account,
+            venue=self.trader.venue,
+            frames=log.read,
+            table=TapeLog(self.workspace.tapes).instruments,
+            after=spec.warm_from,
+            trade_from=spec.trade_from,
+        )
+        hosted = self.runs[spec.run] = Hosted(spec, lane)
+        return hosted
+
+    # ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def handle(self, message: Message) -> None:
+        """One message of ``signals.raw`` or ``commands``."""
+        envelope = decode(message.body)
+        if envelope.namespace != self.namespace:
+            raise ValidationError(
+                f"a message of namespace {envelope.namespace!r} on {message.topic}",
+                fix="send it to its own namespace",
+                code="E_LANE",
+            )
+        if envelope.type == "run.attach":
+            await self._attach(envelope)
+        elif envelope.type.startswith("strategy."):
+            await self._request(envelope)
+        elif envelope.type == "query.result":
+            await self._query(envelope)
+        elif envelope.type.startswith(("operator.", "run.")):
+            await self._operator(envelope)
+        else:
+            raise ValidationError(f"unknown message type {envelope.type!r}", fix="see alphapanda.gateway")
+
+    async def _attach(self, envelope: EventEnvelope) -> None:
+        spec = msgspec.convert(envelope.data, RunSpec)
+        hosted = self.runs.get(spec.run)
+        if hosted is None:
+            await self._durably("attach", spec.run, "", msgspec.json.encode(spec), b"")
+            hosted = self._host(spec)
+            self._audit.info("run.attached", run=spec.run, strategy=spec.name, digest=spec.digest)
+        hosted.heard = monotonic()
+        await self._tell(spec.run, "run.attached", envelope, {"run": spec.run})
+
+    async def _request(self, envelope: EventEnvelope) -> None:
+        request = msgspec.convert(envelope.data, Request)
+        hosted = self.runs.get(request.run)
+        if hosted is None:
+            raise ValidationError(f"run {request.run!r} is not known here", fix="let its runner attach first")
+        hosted.heard = monotonic()
+        if not request.urgent:
+            hosted.lane.advance(request.place)
+            return
+        body = msgspec.msgpack.encode(request)
+        known = hosted.asked.get(request.id)
+        if known is not None and known[0] != body:
+            conflict = f"conflicting decision: {request.id} was asked before with other content"
+            self._audit.error("request.conflict", run=request.run, request=request.id)
+            raw = msgspec.msgpack.encode(Reply(request.id, halt=conflict))
+            await self._send(request.run, request.id, [self._reply_item(envelope, request.run, raw)])
+            return
+        if known is None:
+            await self._decide(envelope, hosted, request, body)
+        items = hosted.unsent.get(request.id) or [
+            self._reply_item(envelope, request.run, hosted.asked[request.id][1])
+        ]
+        await self._send(request.run, request.id, items)
+
+    async def _decide(self, envelope: EventEnvelope, hosted: Hosted, request: Request, body: bytes) -> None:
+        self.look_at_flag()
+        reply = hosted.lane.answer(request)
+        raw = msgspec.msgpack.encode(reply)
+        await self._durably("request", request.run, request.id, body, raw)
+        hosted.asked[request.id] = body, raw
+        await self._execute(hosted)
+        events = order_events(envelope, self.namespace, hosted.lane, reply, request)
+        for topic, event in events:
+            self._trading.info(topic.partition(".")[2], run=request.run, event_id=event.id, **_facts(event))
+        published = [(topic, encode(event)) for topic, event in events]
+        hosted.unsent[request.id] = [self._reply_item(envelope, request.run, raw), *published]
+
+    async def _execute(self, hosted: Hosted) -> None:
+        """What is on record goes to the trader."""
+        venue = hosted.lane.venue
+        while venue.pending:
+            order = venue.pending[0]
+            try:
+                await self.trader.execute_order(order)
+            except OrderRejectionError as error:
+                self.trader.shelf(order).rejected(order, error.message)
+            with contextlib.suppress(ValueError):
+                venue.pending.remove(order)
+        withdrawn: list[Order] = getattr(venue, "withdrawn", [])
+        while withdrawn:
+            await self.trader.cancel_order(withdrawn.pop(0))
+
+    async def _durably(self, kind: Any, run: str, identity: str, body: bytes, reply: bytes) -> None:
+        """On record before anything follows. While the journal cannot be written everything waits here."""
+        while True:
+            try:
+                self.journal.append(kind, run, identity, body, reply, wall_ns())
+            except DatabaseError as error:
+                if not self.trouble:
+                    logs.channel("error").error("journal.blocked", error=error)
+                self.trouble = error.message
+                await asyncio.sleep(0.25)
+            else:
+                if self.trouble:
+                    logs.channel("error").error("journal.writable_again")
+                    self.trouble = ""
+                return
+
+    def _reply_item(self, envelope: EventEnvelope, run: str, raw: bytes) -> tuple[str, bytes]:
+        answer = envelope.child(
+            id=f"{envelope.id}/reply", type="gateway.reply", ts=envelope.ts, source="gateway", data=raw
+        )
+        return f"{self.namespace}.runs.{run}", encode(answer)
+
+    async def _send(self, run: str, identity: str, items: list[tuple[str, bytes]]) -> None:
+        await self.bus.publish_all(items, bound=KEPT)
+        if (hosted := self.runs.get(run)) is not None:
+            hosted.unsent.pop(identity, None)
+
+    async def _tell(self, run: str, kind: str, cause: EventEnvelope, data: dict[str, Any]) -> None:
+        event = cause.child(id=f"{cause.id}/{kind}", type=kind, ts=cause.ts, source="gateway", data=data)
+        await self.bus.publish(f"{self.namespace}.runs.{run}", encode(event), bound=KEPT)
+
+    async def _query(self, envelope: EventEnvelope) -> None:
+        """The whole result of a run so far, for frames and reports."""
+        wanted = self.runs.get(envelope.data["run"])
+        body = b"" if wanted is None else msgspec.msgpack.encode(wanted.lane.engine.outcome())
+        await self.bus.publish(envelope.data["reply_to"], body, bound=4)
+
+    # ── operators ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _operator(self, envelope: EventEnvelope) -> None:
+        data = {"do": envelope.type, "run": "", "reason": "", **envelope.data}
+        if envelope.type == "run.release":
+            hosted = self.runs.get(data["run"])
+            if hosted is not None and not hosted.released:
+                await self._durably("end", data["run"], "", b"", b"")
+                hosted.released = True
+            return
+        self._audit.warning(envelope.type, **{k: v for k, v in data.items() if k != "do"})
+        await self._durably("operator", "", envelope.id, msgspec.json.encode(data), b"")
+        self._operate(data)
+        for run in [data["run"]] if data["run"] else list(self.runs):
+            await self._tell(run, "gateway.look", envelope, {"run": run})
+
+    def _operate(self, data: dict[str, Any]) -> None:
+        chosen = [h for run, h in self.runs.items() if data["run"] in ("", run)]
+        reason = data["reason"] or data["do"]
+        if data["do"] == "operator.resume":
+            self.account.halt("")
+        elif data["do"] == "operator.halt":
+            if not data["run"]:
+                self.account.halt(reason)
+            for hosted in chosen if data["run"] else ():
+                hosted.lane.stop(reason)
+        for hosted in chosen if data["do"] in ("operator.cancel_all", "operator.flatten") else ():
+            lane = hosted.lane
+            lane.desk.withdraw_entries(0, reason, lane.place.ts)
+            if data["do"] == "operator.flatten":
+                lane.flatten(reason)
+
+    def look_at_flag(self) -> None:
+        """The kill switch: while its file exists no order passes, whoever else can be reached."""
+        flag = self.workspace.halt_flag(self.namespace)
+        if not flag.exists():
+            if self.account.halted.startswith("kill switch"):
+                self.account.halt("")
+                self._audit.warning("halt.lifted")
+            return
+        if self.account.halted.startswith("kill switch"):
+            return
+        try:
+            found = msgspec.json.decode(flag.read_bytes(), type=dict[str, Any])
+        except (OSError, msgspec.DecodeError):
+            found = {"reason": "the halt file cannot be read", "level": 3}
+        self.account.halt(f"kill switch: {found.get('reason') or 'no reason given'}")
+        self._audit.warning("halt", **found)
+        if int(found.get("level", 3)) >= 3:
+            self._operate({"do": "operator.cancel_all", "run": "", "reason": "kill switch"})
+
+    # ── beside the messages ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def watch(self, ended: asyncio.Event) -> None:
+        """Look at the halt flag, play lanes that nobody leads, and keep the views fresh."""
+        shown = 0.0
+        while not ended.is_set():
+            if not self.trouble:
+                self.look_at_flag()
+                for hosted in self.runs.values():
+                    alone = hosted.released or monotonic() - hosted.heard > SILENT
+                    if alone and hosted.busy:
+                        hosted.lane.follow()
+            if monotonic() - shown >= 0.25:
+                shown = monotonic()
+                with contextlib.suppress(RedisError):
+                    await self.views.show(self)
+                    await self._show_errors()
+            await asyncio.sleep(POLL)
+
+    async def _show_errors(self) -> None:
+        await self.bus.client.set(errors_key(self.namespace), self.statistics.to_json())
+
+    def health(self) -> dict[str, Any]:
+        """What the heartbeat says."""
+        state = "blocked" if self.trouble else "halted" if self.account.halted else "serving"
+        return {
+            "state": state, "namespace": self.namespace, "detail": self.trouble or self.account.halted,
+            "runs": sum(not h.released for h in self.runs.values()), "orders_today": self.account.orders_today,
+            "mode": self.trader.execution_mode,
+        }  # fmt: skip
+
+
+def _facts(event: EventEnvelope) -> dict[str, Any]:
+    data: dict[str, Any] = event.data
+    return {k: data[k] for k in ("symbol", "quantity", "price_units", "status", "reason") if k in data}
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The namespace's limits, from the settings."""
+    risk = settings.risk
+    return Limits(
+        order_quantity=risk.max_order_quantity,
+        order_notional=risk.max_order_notional,
+        position_notional=risk.max_position_notional,
+        gross_exposure=risk.max_gross_exposure,
+        price_band=risk.price_band_percent / 100,
+        orders_per_second=risk.orders_per_second,
+        orders_per_minute=risk.orders_per_minute,
+        orders_per_day=risk.orders_per_day,
+        strategy_orders_per_second=risk.strategy_orders_per_second,
+        strategy_orders_per_minute=risk.strategy_orders_per_minute,
+        daily_loss=risk.max_daily_loss,
+        drawdown=risk.max_drawdown / 100 * settings.paper_trading.starting_cash,
+        duplicate_seconds=risk.duplicate_window_ms / 1000,
+        stale_seconds=settings.monitoring.stale_tick_seconds,
+        instruments=risk.allowed_instruments or None,
+    )
+
+
+async def serve(workspace: Workspace, namespace: str) -> int:
+    """Run a gateway until its parent goes or it is told to stop."""
+    child = Child(workspace, f"gateway:{namespace}", namespace)
+    bus = await child.connect()
+    factory = TraderFactory(child.settings)
+    journal = Journal(workspace.journal(namespace))
+    try:
+        trader = await factory.get(namespace)
+        gateway = Gateway(workspace, child.settings, namespace, bus, trader, journal)
+        await gateway.recover()
+        topics = [Topics.of(namespace, "signals.raw"), f"{namespace}.commands"]
+        work = bus.work(topics, "gateway", "gateway", idle=2.0)
+        child.ready()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child.beat(bus, gateway.health))
+            group.create_task(gateway.watch(child.ended))
+            group.create_task(
+                handle_all(bus, work, gateway.handle, statistics=gateway.statistics, until=child.ended)
+            )
+    finally:
+        await factory.close()
+        journal.close()
+        await bus.close()
+        logs.close()
+    return 0
+
+
+def main() -> int:
+    """``python -m alphapanda.gateway WORKSPACE NAMESPACE``."""
+    if len(sys.argv) != 3:
+        sys.stderr.write("usage: python -m alphapanda.gateway WORKSPACE NAMESPACE\n")
+        return 2
+    try:
+        return asyncio.run(serve(Workspace(Path(sys.argv[1])), sys.argv[2]))
+    except AlphaPandaException as error:
+        logs.channel("error").error("gateway.ended", error=error)
+        sys.stderr.write(f"{error}\n")
+        return 1 if isinstance(error, InfrastructureError) else 78
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
