@@ -33,6 +33,7 @@ class OpeningBreakout(ap.Strategy):
             self.indicator(symbol, ap.OpeningRange(self.minutes), name="range")
             self.indicator(symbol, ap.VWAP(), name="vwap")
         self.at("open", self.new_day)
+        self.new_day()  # for a run that begins in the middle of a session
         self.at("14:30", self.no_more)
         self.at("15:00", self.flat)
 
@@ -100,6 +101,7 @@ class VwapReversion(ap.Strategy):
             self.indicator(symbol, ap.VWAP(), name="vwap")
             self.indicator(symbol, ap.RollingStd(self.period), name="spread")
         self.at("open", self.new_day)
+        self.new_day()  # for a run that begins in the middle of a session
         self.at("15:00", self.flat)
 
     def new_day(self) -> None:

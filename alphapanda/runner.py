@@ -419,7 +419,7 @@ async def serve(folder: Path) -> int:
         tasks += [
             asyncio.create_task(_feed(reader, run, child, report)),
             asyncio.create_task(report.keep(run, link)),
-            asyncio.create_task(_renew(lease, run)),
+            renewing := asyncio.create_task(_renew(lease, run)),
             asyncio.create_task(child.beat(bus, lambda: report.health(run))),
         ]
         child.ready()
@@ -429,6 +429,7 @@ async def serve(folder: Path) -> int:
                 run.stop("die")
                 player.join(0.5)
                 break
+        renewing.cancel()
         await report.show(run, link)
         return await _end(run, spec, link, lease, folder)
     finally:
