@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import redis.exceptions
 
 from alphapanda import logs
 from alphapanda.account import Account
@@ -365,14 +366,18 @@ def joined(blocks: list[Block]) -> Block | None:
     return Block(full[0].first, **columns)
 
 
-async def begin(spec: RunSpec, strategy: Strategy, log: TapeLog, folder: Path, child: Child) -> None:
+async def begin(
+    spec: RunSpec, strategy: Strategy, log: TapeLog, folder: Path, child: Child, bus: RedisBus
+) -> None:
     """On the run's first start: fix where it begins, so that every restart begins there too."""
     if spec.warm_from >= 0:
         return
     last = log.last()
     fresh = last is None
     while last is None and not child.ended.is_set():
-        await child.rest(0.05)
+        with contextlib.suppress(RedisError):
+            await follows(bus, spec, 0)
+        await child.rest(0.1)
         last = log.last()
     if last is None:
         raise Ended
@@ -385,6 +390,14 @@ async def begin(spec: RunSpec, strategy: Strategy, log: TapeLog, folder: Path, c
     spec.write(folder)
 
 
+async def follows(bus: RedisBus, spec: RunSpec, rows: int) -> None:
+    """Tell the feed that somebody reads, and how far: a tape waits for its first readers, and for slow ones."""
+    try:
+        await bus.client.hset("market:readers", spec.run, msgspec.json.encode({"row": rows, "at": wall_ns()}))
+    except redis.exceptions.RedisError as error:
+        raise RedisError("hset of market:readers failed", fix="see whether the server runs") from error
+
+
 async def serve(folder: Path) -> int:
     """Run one strategy until its parent goes or it is told to stop."""
     spec = RunSpec.read(folder)
@@ -395,8 +408,7 @@ async def serve(folder: Path) -> int:
     strategy = kind(name=spec.name, **spec.parameters)
     if spec.symbols:
         strategy.symbols = spec.symbols
-    await bus.client.hset("market:readers", spec.run, f"-1 {wall_ns()}")
-    await begin(spec, strategy, log, folder, child)
+    await begin(spec, strategy, log, folder, child, bus)
     lease = Lease(bus.client, spec.namespace, f"strategy:{spec.name}", spec.run)
     await _acquire(lease, child)
     known = replies(child.workspace.journal(spec.namespace), spec.run)
@@ -520,9 +532,7 @@ class Report:
                 if not link.replaying and run.place.through >= 0:
                     request = Request(self._spec.run, "progress", run.place, urgent=False)
                     await link.say("strategy.progress", msgspec.to_builtins(request))
-                await self._bus.client.hset(
-                    "market:readers", self._spec.run, f"{run.place.through} {wall_ns()}"
-                )
+                await follows(self._bus, self._spec, run.place.through + 1)
                 if monotonic() - shown >= 0.5:
                     shown = monotonic()
                     await self.show(run, link)

@@ -1,0 +1,238 @@
+"""Binance's public streams: trades and best quotes of coins, without an account.
+
+One connection carries all coins that somebody holds. A trade makes a row; a book ticker only changes the bid and ask
+that the coin's next trade carries. Rules:
+
+- What was heard twice or out of order is dropped by id, so two connections may overlap: the one that nears the venue's
+  limit of 24 hours is replaced while it still speaks.
+- Silence is judged by what is usual here: five seconds, or five times the mean distance of messages if that is longer.
+  Then the connection is taken for dead, whatever the pings say. While new ones bring no more, patience doubles.
+- Every loss of a connection leaves a gap marker: from the last message heard to the first one after.
+- Nothing that comes in can raise: what is malformed is counted and dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from random import Random
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus, WebSocketException
+
+from alphapanda import logs
+from alphapanda.clock import monotonic, wall_ns
+from alphapanda.errors import RetryPolicy
+from alphapanda.feeds.base import Venue
+from alphapanda.feeds.binance_coins import Coins
+from alphapanda.feeds.binance_messages import coin, request, streams
+from alphapanda.feeds.sequencer import LiveRow
+from alphapanda.instruments import Instrument
+
+COINS_MAX = 512  # on one connection: the venue allows 1024 streams
+REQUEST_MAX = 200  # streams asked for in one message
+LOOK = 0.1  # seconds between two looks at the connection
+PROOF = 20  # messages after which a connection counts as a good one
+STEADY = 10.0  # seconds a connection lasts before the ones that failed are forgotten
+BANNED = (418, 429)  # answers of a venue that wants to be left alone
+BANNED_SECONDS = 60.0
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Seconds; tests shorten them."""
+
+    quiet: float = 5.0  # without a message before a connection or coin is suspected
+    quiet_max: float = 60.0  # to which patience with new connections doubles
+    lifetime: float = 23 * 3600.0  # of a connection
+    overlap: float = 5.0  # at most, in which the new connection must speak before the old one is closed
+    open: float = 10.0  # for the handshake
+    retry: RetryPolicy = RetryPolicy(delay_first=0.5, delay_max=30.0)
+
+
+class BinanceStreams(Venue):
+    """``url`` is the base address, such as wss://data-stream.binance.vision."""
+
+    def __init__(self, url: str, timing: Timing | None = None) -> None:
+        self.url, self.timing = url.rstrip("/"), timing or Timing()
+        self.state = "idle"  # connecting, connected, waiting
+        self.coins = Coins()
+        self._task: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()
+        self._fruitless = 0  # connections in a row that went silent before they had said much
+        self._requests = 0
+        self._draws = Random()  # spreads the pauses
+        self._log = logs.channel("application")
+
+    # ── what the feed asks ───────────────────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="binance")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    def takes(self, symbol: str) -> bool:
+        return bool(coin(symbol))
+
+    def watch(self, instrument: Instrument, index: int) -> None:
+        if len(self.coins.held) >= COINS_MAX:
+            self.coins.refused = f"{instrument.symbol}: more than {COINS_MAX} coins"
+            return
+        self.coins.add(instrument, index, monotonic())
+        self._wanted.set()
+
+    def unwatch(self, instrument: Instrument) -> None:
+        self.coins.remove(instrument)
+        if not self.coins.held:
+            self._wanted.clear()
+
+    def drain(self) -> list[LiveRow]:
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            self._task.result()  # a fault of ours ends the process, and the hub starts another
+        return self.coins.drain()
+
+    def health(self) -> dict[str, Any]:
+        now, coins = monotonic(), self.coins
+        return {
+            "state": self.state,
+            "stale": coins.stale(now, self.timing.quiet),
+            "counts": dict(coins.counts),
+            "gaps": [[gap.start, gap.end, gap.reason] for gap in coins.gaps],
+            "refused": coins.refused,
+            "silent": round(now - coins.heard, 1) if coins.heard else None,
+        }
+
+    # ── connections ──────────────────────────────────────────────────────────────────────────────
+
+    async def _run(self) -> None:
+        attempt = 0
+        while True:
+            if not self.coins.held:
+                self.state = "idle"
+                await self._wanted.wait()
+            self.state, started, pause = "connecting", monotonic(), 0.0
+            try:
+                reason = await self._serve(await self._open())
+            except (
+                OSError,
+                ImportError,
+                WebSocketException,
+            ) as error:  # ImportError: a proxy that needs a package
+                reason = f"{type(error).__name__}: {error}"[:200]
+                if isinstance(error, InvalidStatus) and error.response.status_code in BANNED:
+                    pause = BANNED_SECONDS
+            if not reason:
+                continue
+            attempt = 1 if monotonic() - started > STEADY else attempt + 1
+            self.coins.counts["reconnects"] += 1
+            self.state = "waiting"
+            self.coins.lost(reason, wall_ns())
+            self._log.warning("feed.venue_lost", venue="binance", reason=reason, attempt=attempt)
+            await asyncio.sleep(max(pause, self.timing.retry.delay(attempt, self._draws.random())))
+
+    async def _open(self) -> Socket:
+        names = [name for one in list(self.coins.held)[: REQUEST_MAX // 2] for name in streams(one)]
+        local = urlsplit(self.url).scheme == "ws"
+        connection = await connect(
+            f"{self.url}/stream?streams={'/'.join(names)}",
+            open_timeout=self.timing.open,
+            close_timeout=0.5,
+            max_size=2**20,
+            compression=None,
+            user_agent_header=None,
+            proxy=None if local else True,
+        )
+        self.coins.counts["connections"] += 1
+        return Socket(connection, set(names), monotonic())
+
+    async def _serve(self, socket: Socket) -> str:
+        """Hear and ask until there is a reason to connect anew; "" when nothing is wanted any more."""
+        self.state, self.coins.heard, self.coins.leave = "connected", monotonic(), False
+        reader = asyncio.create_task(self._read(socket))
+        spare: tuple[Socket, asyncio.Task[str]] | None = None
+        try:
+            while True:
+                await asyncio.wait((reader,), timeout=LOOK)
+                now = monotonic()
+                if not self.coins.held:
+                    return ""
+                if spare is not None and (
+                    spare[0].messages or reader.done() or now > spare[0].born + self.timing.overlap
+                ):
+                    await _end(socket, reader)
+                    (socket, reader), spare = spare, None
+                    continue
+                if reader.done():
+                    return reader.result()
+                if now - self.coins.heard > self._patience(socket):
+                    self._fruitless += 1
+                    return f"no message for {now - self.coins.heard:.1f} s"
+                if spare is None and (self.coins.leave or now > socket.born + self.timing.lifetime):
+                    self.coins.leave = False
+                    spare = await self._spare()
+                await self._ask(socket, now)
+        finally:
+            for one in (spare, (socket, reader)):
+                if one is not None:
+                    await _end(*one)
+
+    async def _spare(self) -> tuple[Socket, asyncio.Task[str]] | None:
+        """A second connection, to take over from one that nears its end."""
+        try:
+            socket = await self._open()
+        except (OSError, WebSocketException) as error:
+            self._log.warning("feed.venue_renewal_failed", venue="binance", reason=str(error)[:200])
+            return None
+        self.coins.counts["renewals"] += 1
+        return socket, asyncio.create_task(self._read(socket))
+
+    def _patience(self, socket: Socket) -> float:
+        if socket.messages >= PROOF:
+            self._fruitless = 0
+        doubled = self.timing.quiet * 2.0**self._fruitless
+        return max(min(self.timing.quiet_max, doubled), 5 * self.coins.distance)
+
+    async def _read(self, socket: Socket) -> str:
+        """Take in messages until the connection ends; why it did."""
+        try:
+            async for message in socket.connection:
+                socket.messages += 1
+                self.coins.take(message, monotonic(), wall_ns())
+        except (OSError, WebSocketException) as error:
+            return f"{type(error).__name__}: {error}"[:200]
+        return "closed by the venue"
+
+    async def _ask(self, socket: Socket, now: float) -> None:
+        """Bring what this connection sends in line with what is wanted, in a message or two; the venue takes five a
+        second."""
+        if now < socket.asked + 0.5:
+            return
+        wanted = {name for one in self.coins.held for name in streams(one)}
+        for method, names in (("SUBSCRIBE", wanted - socket.names), ("UNSUBSCRIBE", socket.names - wanted)):
+            part = sorted(names)[:REQUEST_MAX]
+            if part:
+                self._requests += 1
+                socket.asked = now
+                with contextlib.suppress(WebSocketException, OSError):  # the reader is told too, and says why
+                    await socket.connection.send(request(method, part, self._requests))
+                socket.names ^= set(part)
+
+
+class Socket:
+    """One connection: which streams it sends, since when, and how many messages came."""
+
+    def __init__(self, connection: ClientConnection, names: set[str], born: float) -> None:
+        self.connection, self.names, self.born = connection, names, born
+        self.asked, self.messages = 0.0, 0
+
+
+async def _end(socket: Socket, reader: asyncio.Task[str]) -> None:
+    reader.cancel()
+    await asyncio.wait((reader,))
+    with contextlib.suppress(OSError, WebSocketException):
+        await socket.connection.close()
