@@ -1,5 +1,6 @@
 # `make` lists the targets. All of them work from a fresh clone with python3 (3.11 or newer, with venv) and make.
-# Overridable: PYTHON=python3.12 (makes the environment), VENV=.venv (its place), NBVAL=--nbval-lax (how notebooks compare).
+# Overridable: PYTHON=python3.12 (makes the environment), VENV=.venv (its place), NBVAL=--nbval-lax (how notebooks compare),
+# SECONDS=300 (how long the demo runs).
 
 PYTHON = python3
 VENV = .venv
@@ -7,6 +8,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 NBVAL = --nbval
 WORKERS = 2
+SECONDS = 60
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench bench-peers notebooks
@@ -16,8 +18,8 @@ help:           ## list the targets
 
 setup: $(READY) ## make the environment and install everything; instant when nothing changed
 
-demo: $(READY)  ## what a strategy did on a recorded day: orders, fills, charges, equity
-	@$(BIN)/alphapanda demo
+demo: $(READY)  ## a market running, two strategies on paper, until Ctrl-C or SECONDS (60) are over
+	@$(BIN)/alphapanda demo --seconds $(SECONDS)
 
 test: $(READY)  ## notebooks, then unit, property and contract tests
 	@code=0; \

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from alphapanda.indicators import Stochastic as Stochastic
     from alphapanda.indicators import SuperTrend as SuperTrend
     from alphapanda.instruments import Instrument as Instrument
+    from alphapanda.notebook.handle import Run as Run
+    from alphapanda.notebook.session import Session as Session
+    from alphapanda.notebook.session import connect as connect
+    from alphapanda.notebook.session import connect_sync as connect_sync
     from alphapanda.orders import Order as Order
     from alphapanda.portfolio import Position as Position
     from alphapanda.registry import Registry as Registry
@@ -60,6 +64,8 @@ _HOME = {
         "RollingMin", "RollingStd", "Stochastic", "SuperTrend",
     ),
     "instruments": ("Instrument",),
+    "notebook.handle": ("Run",),
+    "notebook.session": ("Session", "connect", "connect_sync"),
     "orders": ("Order",),
     "portfolio": ("Position",),
     "registry": ("Registry",),
@@ -90,6 +96,13 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"alphapanda.{module}"), name)
     globals()[name] = value
     return value
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext alphapanda``: the magics, such as ``%ap status``."""
+    from alphapanda.notebook import magics
+
+    magics.load_ipython_extension(shell)
 
 
 def __dir__() -> list[str]:

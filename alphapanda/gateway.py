@@ -25,7 +25,7 @@ from alphapanda.buses.redis import RedisBus
 from alphapanda.buses.tapelog import TapeLog
 from alphapanda.child import Child
 from alphapanda.clock import monotonic, wall_ns
-from alphapanda.dead_letters import ErrorStatistics, errors_key, handle_all
+from alphapanda.dead_letters import ErrorStatistics, errors_key, handle_all, is_replayed
 from alphapanda.errors import (
     AlphaPandaException,
     DatabaseError,
@@ -153,6 +153,12 @@ class Gateway:
                 f"a message of namespace {envelope.namespace!r} on {message.topic}",
                 fix="send it to its own namespace",
                 code="E_LANE",
+            )
+        if is_replayed(envelope) and self.trader.execution_mode != "paper":
+            raise ValidationError(
+                f"{envelope.id} was replayed by a person",
+                fix="let the strategy decide again on a new tick",
+                code="E_REPLAY",
             )
         if envelope.type == "run.attach":
             await self._attach(envelope)

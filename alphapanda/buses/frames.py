@@ -16,7 +16,8 @@ import numpy as np
 from alphapanda.errors import StreamingError
 from alphapanda.events import Block, Ints
 
-COLUMNS = ("ts", "instrument", "price", "volume", "bid", "ask", "bid_quantity", "ask_quantity")
+COLUMNS = ("ts", "instrument", "price", "volume", "bid", "ask", "bid_quantity", "ask_quantity", "inside")
+KINDS = dict.fromkeys(COLUMNS, np.int64) | {"inside": np.bool_}  # of numbers, by column
 MAGIC = 0x0001_646E_6150_6141  # "AaPand" and the form's number
 HEADER = struct.Struct(
     "<9q"
@@ -87,7 +88,9 @@ def unpack(body: bytes) -> Part:
             columns[name] = np.frombuffer(body, np.int64, here, at)
             at += 8 * here
     offsets = columns.pop("offsets", None)
-    block = Block(first, **columns)  # pyright: ignore[reportArgumentType]  # no column is "inside", the only other type
+    if "inside" in columns:
+        columns["inside"] = columns["inside"] != 0  # pyright: ignore[reportArgumentType]  # the one column of bools
+    block = Block(first, **columns)  # pyright: ignore[reportArgumentType]  # names and kinds of columns are Block's
     return Part(Frame(number, clock, universe, block), rows, parts, offsets)
 
 
@@ -164,10 +167,10 @@ def _joined(parts: list[Part]) -> Frame:
     for name in COLUMNS:
         if getattr(one.frame.block, name) is None:
             continue
-        whole = np.empty(one.rows, np.int64)
+        whole = np.empty(one.rows, KINDS[name])
         for part in parts:
             whole[part.offsets] = getattr(part.frame.block, name)
-        columns[name] = whole
+        columns[name] = whole  # pyright: ignore[reportArgumentType]  # of its kind
     head = one.frame
     return Frame(head.number, head.clock, head.universe, Block(head.block.first, **columns))  # pyright: ignore[reportArgumentType]
 

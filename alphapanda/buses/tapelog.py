@@ -142,12 +142,15 @@ class Writer:
         self._descriptor = -1
         self._day = -1
         log = TapeLog(folder)
+        for path in log.files():
+            if not _has_table(path):  # made by a writer that was killed before it could say what is in it
+                path.unlink()
         last = log.last()
         self.number = last.number if last else 0
         self.rows = last.end if last else 0
         self.clock = last.clock if last else 0
         self.instruments = log.instruments()
-        if last is not None:
+        if log.files():
             path = log.files()[-1]
             self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
             os.truncate(path, _sound_length(path))
@@ -176,8 +179,14 @@ class Writer:
         self.close()
         path = self._folder / f"{EPOCH + dt.timedelta(days=day)}{SUFFIX}"
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self._write(self._table())
+        except OSError:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            path.unlink()
+            raise
         self._day = day
-        self._write(self._table())
 
     def _table(self) -> bytes:
         return TABLE + bytes(7) + msgspec.json.encode(Table(self.number, self.rows, self.instruments))
@@ -222,6 +231,11 @@ def _sound_length(path: Path) -> int:
         while _record(file) is not None:
             end = file.tell()
     return end
+
+
+def _has_table(path: Path) -> bool:
+    first = next(_records(path), b"")
+    return first[:1] == TABLE
 
 
 def _number(record: bytes) -> int:

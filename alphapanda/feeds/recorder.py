@@ -9,14 +9,15 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from alphapanda.buses.frames import COLUMNS, Frame, unpack
+from alphapanda.buses.frames import COLUMNS, KINDS, Frame, unpack
 from alphapanda.buses.tapelog import FRAME, RECORD, SUFFIX, TABLE, Table, TapeLog
 from alphapanda.errors import DataError
-from alphapanda.events import Ints
 from alphapanda.tapes.tape import Tape
 
 NOTE = "recorded from the feed; first row "
@@ -88,7 +89,7 @@ def _extent(log: Path) -> tuple[int, int, list[str]]:
 
 
 def _tape(log: Path, first: int, rows: int, names: list[str]) -> Tape:
-    columns: dict[str, Ints] = {name: np.zeros(rows, np.int64) for name in names}
+    columns: dict[str, npt.NDArray[Any]] = {name: np.zeros(rows, KINDS[name]) for name in names}
     table = Table(0, 0, ())
     at = 0
     for one in _frames(log):
@@ -104,7 +105,7 @@ def _tape(log: Path, first: int, rows: int, names: list[str]) -> Tape:
     used = np.unique(columns["instrument"])
     columns["instrument"] = np.searchsorted(used, columns["instrument"])
     instruments = [one for n, one in enumerate(table.instruments) if n in used]
-    return Tape(instruments, notes=[f"{NOTE}{first}"], **columns)  # pyright: ignore[reportArgumentType]  # no ``inside``
+    return Tape(instruments, notes=[f"{NOTE}{first}"], **columns)  # pyright: ignore[reportArgumentType]  # names and kinds are Block's
 
 
 def _recorded(path: Path, first: int) -> int:

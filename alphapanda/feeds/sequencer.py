@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from alphapanda.buses.frames import COLUMNS, Frame, heartbeat
+from alphapanda.buses.frames import COLUMNS, KINDS, Frame, heartbeat
 from alphapanda.events import MINUTE, Block, Ints, ist_day
 
 ROWS_MAX = 1_000  # of a frame
@@ -155,8 +155,8 @@ def _joined(blocks: list[Block]) -> Block:
     names = [name for name in COLUMNS if any(getattr(b, name) is not None for b in blocks)]
     columns = {
         name: np.concatenate(
-            [np.zeros(len(b), np.int64) if getattr(b, name) is None else getattr(b, name) for b in blocks]
+            [np.zeros(len(b), KINDS[name]) if getattr(b, name) is None else getattr(b, name) for b in blocks]
         )
         for name in names
     }
-    return Block(0, **columns)  # pyright: ignore[reportArgumentType]  # none of them is ``inside``
+    return Block(0, **columns)  # pyright: ignore[reportArgumentType]  # names and kinds are Block's

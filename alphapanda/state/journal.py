@@ -106,6 +106,20 @@ def replies(path: Path, run: str) -> dict[str, tuple[bytes, bytes]]:
             connection.close()
 
 
+def asked(path: Path) -> set[str]:
+    """The id of everything that was ever asked in a namespace; read beside the writer."""
+    if not path.exists():
+        return set()
+    with _told(path):
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            return {
+                identity for (identity,) in connection.execute("SELECT id FROM entry WHERE kind = 'request'")
+            }
+        finally:
+            connection.close()
+
+
 class _told:  # noqa: N801 - reads as a verb where it is used
     """sqlite's errors in our words."""
 
