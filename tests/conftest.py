@@ -1,8 +1,16 @@
 """What several test modules share."""
 
+import os
+import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
+
+from alphapanda.server import Server
+from alphapanda.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +21,68 @@ def shared_data() -> Path:
     if found is None:
         pytest.skip("real samples are not part of the project")
     return found
+
+
+class OwnValkey:
+    """A real server in a workspace of its own. Start it again after ``kill`` or ``stop``: it keeps its data."""
+
+    def __init__(self, root: Path) -> None:
+        self.workspace = Workspace(root)
+        self.server = Server(self.workspace)
+
+    @property
+    def socket(self) -> Path:
+        return self.server.socket
+
+    @property
+    def pid(self) -> int:
+        assert self.server.pid is not None
+        return self.server.pid
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(unix_socket_path=str(self.socket))
+
+    def start(self) -> None:
+        """Running already: nothing happens."""
+        self.server.start()
+
+    def kill(self) -> None:
+        """As a power switch for the process: no farewell."""
+        os.kill(self.pid, signal.SIGKILL)
+        while self.server.alive:
+            pass
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    def config(self, name: str, value: object) -> None:
+        """CONFIG SET."""
+        with self.client() as client:
+            client.config_set(name, str(value))
+
+    def flush(self) -> None:
+        """FLUSHALL."""
+        with self.client() as client:
+            client.flushall()
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self.workspace.runtime)
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnValkey]:
+    """One running server for all tests of this worker: ``.socket``, ``.pid``, ``.flush()``. Leave it running."""
+    own = OwnValkey(tmp_path_factory.mktemp("valkey"))
+    own.start()
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[OwnValkey]:
+    """A running server for one test, to kill, flood or misconfigure."""
+    own = OwnValkey(tmp_path)
+    own.start()
+    yield own
+    own.close()
