@@ -1,8 +1,9 @@
-"""The command line: ``alphapanda demo``, ``backtest`` and ``doctor``.
+"""The command line: ``alphapanda demo``, ``backtest``, ``doctor``, those of ``operate`` that run things, and ``dlq``.
 
-Exit codes: 0 all well; 1 a strategy was halted, a run failed, or the doctor found something required missing; 2 what
-was typed or given is wrong; 78 the settings are wrong; 130 interrupted. An error is one block on stderr, a sentence
-and a fix; ``--debug`` shows where it was raised. Heavy imports wait until a command needs them.
+Exit codes: 0 all well; 1 a strategy was halted, a run or process failed or does not answer, or the doctor found
+something required missing; 2 what was typed or given is wrong; 78 the settings are wrong; 130 interrupted. An error is
+one block on stderr, a sentence and a fix; ``--debug`` shows where it was raised. Heavy imports wait until a command
+needs them.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import sys
 import traceback
 import webbrowser
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from alphapanda import operate
 from alphapanda.errors import (
     AlphaPandaException,
     ConfigurationError,
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from alphapanda.strategy import Parameter, Strategy
 
 OK, FAILED, USAGE, CONFIGURATION, INTERRUPTED = 0, 1, 2, 78, 130
-COMMANDS = ("demo", "backtest", "doctor")
+COMMANDS = ("demo", "backtest", "doctor", *operate.COMMANDS, "dlq")
 DAY = "2026-11-20"  # bundled
 HOME = ".alphapanda"  # in the current folder: what commands leave behind, ignored by git
 PLAIN_WIDTH = 140  # columns, where the output is not a terminal
@@ -48,8 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
-        options = _parser().parse_args(_checked(given))
-        return {"demo": demo, "backtest": backtest, "doctor": _doctor}[options.command](options)
+        options = _parser(_checked(given)).parse_args(given)
+        commands = {
+            "demo": demo,
+            "backtest": backtest,
+            "doctor": _doctor,
+            **operate.COMMANDS,
+            "dlq": _dead_letters,
+        }
+        return commands[options.command](options)
     except SystemExit as stop:  # argparse: help and version
         return stop.code if isinstance(stop.code, int) else USAGE
     except KeyboardInterrupt:
@@ -86,14 +96,16 @@ class Parser(argparse.ArgumentParser):
         raise ValidationError(message, fix=f"see {self.prog} --help", code="E_USAGE")
 
 
-def _checked(given: list[str]) -> list[str]:
+def _checked(given: list[str]) -> str | None:
+    """The command that was typed."""
     command = next((word for word in given if not word.startswith("-")), None)
     if command is not None and command not in COMMANDS:
         raise UnknownNameError("command", command, COMMANDS, code="E_USAGE")
-    return given
+    return command
 
 
-def _parser() -> Parser:
+def _parser(command: str | None) -> Parser:
+    """Every command's arguments; those of ``dlq`` need heavy imports and wait until it is typed."""
     shared = Parser(add_help=False)
     shared.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error was raised"
@@ -109,12 +121,21 @@ def _parser() -> Parser:
     commands.required = True
 
     one = commands.add_parser(
-        "demo", parents=[shared], help="two strategies over the bundled day", allow_abbrev=False
+        "demo", parents=[shared], help="a market running, two strategies on paper", allow_abbrev=False
     )
+    one.add_argument("--seconds", type=_positive, metavar="N", help="end after so long; else with Ctrl-C")
     one.add_argument(
-        "--out", type=Path, default=Path(HOME), metavar="DIR", help=f"folder of the page ({HOME})"
+        "--speed", type=_positive, default=60.0, metavar="X", help="times as fast as a real market (60)"
     )
-    one.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
+    one.add_argument("--recorded", action="store_true", help="a backtest of the bundled day instead")
+    one.add_argument(
+        "--out",
+        type=Path,
+        default=Path(HOME),
+        metavar="DIR",
+        help=f"with --recorded: folder of the page ({HOME})",
+    )
+    one.add_argument("--no-open", action="store_true", help="with --recorded: do not open it in a browser")
 
     two = commands.add_parser(
         "backtest", parents=[shared], help="one strategy over your data", allow_abbrev=False
@@ -143,8 +164,30 @@ def _parser() -> Parser:
     two.add_argument("--html", type=Path, metavar="PATH", help="write the report as a page")
     two.add_argument("--json", action="store_true", help="print the statistics as JSON instead of tables")
 
-    commands.add_parser("doctor", parents=[shared], help="is everything in place here?", allow_abbrev=False)
+    three = commands.add_parser(
+        "doctor", parents=[shared], help="is everything in place here?", allow_abbrev=False
+    )
+    three.add_argument("--reap", action="store_true", help="end processes that a killed hub left behind")
+
+    operate.add_commands(partial(commands.add_parser, parents=[shared], allow_abbrev=False))
+    last = commands.add_parser(
+        "dlq", parents=[shared], help="messages that could not be handled", allow_abbrev=False
+    )
+    if command == "dlq":
+        from alphapanda import dead_letters
+
+        dead_letters.add_arguments(last)
     return parser
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < number < 1e5:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100,000")
+    return number
 
 
 def _rupees(text: str) -> float:
@@ -197,7 +240,15 @@ def demo_report() -> Report:
 
 
 def demo(options: argparse.Namespace) -> int:
-    """Show what two strategies did on a recorded day, here and as a page."""
+    """Two strategies trade a running market on paper; or, with ``--recorded``, what they did on a recorded day."""
+    if not options.recorded:
+        from alphapanda.demo import demo as live
+
+        return live(_console(), _folder(Path(HOME)).resolve() / "demo", options.seconds, options.speed)
+    return _recorded_demo(options)
+
+
+def _recorded_demo(options: argparse.Namespace) -> int:
     console = _console()
     console.print(
         f"Two example strategies over the bundled synthetic day {DAY}: no account, no network.\n",
@@ -400,6 +451,12 @@ def _doctor(options: argparse.Namespace) -> int:
     from alphapanda.events import IST
 
     today = dt.datetime.now(IST).date()  # noqa: TID251 - a shell asks the clock; nothing decides on it
-    found = findings(today)
+    found = findings(today, reap=options.reap)
     _console().print(table(found))
     return FAILED if any(finding.state == "missing" for finding in found) else OK
+
+
+def _dead_letters(options: argparse.Namespace) -> int:
+    from alphapanda import dead_letters
+
+    return dead_letters.command(options)

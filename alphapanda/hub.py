@@ -650,7 +650,8 @@ class Hub:
             case Restart():
                 if asked.role not in self.crew.children:
                     raise UnknownNameError("child", asked.role, self.crew.children)
-                self.crew.children[asked.role].restart()
+                if self.crew.keep(asked.role).pid:  # one that had failed was started by that
+                    self.crew.children[asked.role].restart()
                 return {"role": asked.role}
             case _:
                 return {}

@@ -52,6 +52,7 @@ WAITING = 64  # frames read ahead of the engine
 MOST_ROWS = 8_192  # rows given to the engine at once when it is behind
 ASK_AGAIN = 1.0  # seconds without an answer after which a question is sent again
 KEPT = 10_000  # messages to the gateway that the server holds beyond those it has not read
+WIND_DOWN = 5.0  # seconds for the last orders of a run that is stopped
 PROGRESS = 0.25  # seconds between two words to the gateway about where we stand
 UNLIKE = "not reproducible"  # the strategy: it depends on something that is not on the tape
 DAY_NS = parse_interval("1d")
@@ -156,6 +157,19 @@ class Link:
         )  # fmt: skip
         await self._bus.publish(Topics.of(self._spec.namespace, "signals.raw"), encode(event), bound=KEPT)
 
+    def order(self, kind: str, reason: str) -> None:
+        """An operator's command about this run; waits until it is on its way. Called in the engine's thread."""
+
+        async def send() -> None:
+            sent = False
+            while not sent and not self._ended.is_set():
+                with contextlib.suppress(RedisError):
+                    await self.say(kind, {"run": self._spec.run, "reason": reason})
+                    sent = True
+                await asyncio.sleep(0.0 if sent else 0.2)
+
+        asyncio.run_coroutine_threadsafe(send(), self._loop).result()
+
     async def listen(self) -> None:
         """Take answers to those who wait for them."""
         self._offset = {self.topic: "$"}
@@ -206,6 +220,7 @@ class Run:
         self.failure: BaseException | None = None
         self.done = False
         self._kept = 0.0
+        self._looked = False  # something an operator did has reached us
         self._stops = sorted([*link.looks(), *self._snapshot()], key=lambda s: (s.place.through, s.place.ts))
 
     def _desk(self, engine: Engine, account: Account) -> Mirror:
@@ -253,8 +268,7 @@ class Run:
                     break
                 self._step(frames)
             if not self._dead:
-                if self._stop == "flatten":
-                    self._flatten()
+                self._wind_down()
                 self.engine.stop()
                 self.done = True
         except Ended:
@@ -277,6 +291,7 @@ class Run:
         self.place = Place(engine.block.first + engine.played - 1, self.clock, LAST)
         if self.link.look.is_set():
             self.link.look.clear()
+            self._looked = True
             self._mirror.look(self.place, f"look:{self.place.through}:{self.place.ts}")
         if monotonic() - self._kept > 2.0 and not self.link.replaying:
             self._kept = monotonic()
@@ -288,11 +303,20 @@ class Run:
         assert isinstance(desk, Mirror)  # noqa: S101 - made above
         return desk
 
-    def _flatten(self) -> None:
-        """Close everything, then play on until it is closed or five seconds have passed."""
-        self.engine.callbacks.run(0, "stop", _close_everything, self.strategy)
-        until = monotonic() + 5.0
-        while monotonic() < until and not self._dead and any(self._mirror.net):
+    def _wind_down(self) -> None:
+        """Have the gateway withdraw what would still enter, or close everything, and play on until it has.
+
+        An operator's act, not a decision of the strategy. A market that does not trade cannot be waited for: after five
+        seconds what is left stays with the gateway.
+        """
+        flatten = self._stop == "flatten"
+        self.link.order("operator.flatten" if flatten else "operator.cancel_all", "the run is stopped")
+        until = monotonic() + WIND_DOWN
+        while (
+            monotonic() < until
+            and not self._dead
+            and (any(self._mirror.net) if flatten else not self._looked)
+        ):
             with self._more:
                 if not self.frames:
                     self._more.wait(0.2)
@@ -336,11 +360,6 @@ class Run:
             return [msgspec.msgpack.decode((self.folder / "snapshot").read_bytes(), type=Stop)]
         except (OSError, msgspec.DecodeError):
             return []
-
-
-def _close_everything(strategy: Strategy) -> None:
-    strategy.cancel_all()
-    strategy.close_all()
 
 
 def _some(frames: deque[Frame]) -> list[Frame]:

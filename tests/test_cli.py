@@ -58,7 +58,7 @@ def run(capsys: Any, *arguments: str) -> tuple[int, str, str]:
 def test_demo_prints_the_reports_figures_and_writes_a_page_that_needs_no_network(
     mine: Path, capsys: Any
 ) -> None:
-    code, out, _ = run(capsys, "demo", "--no-open")
+    code, out, _ = run(capsys, "demo", "--recorded", "--no-open")
     report = demo_report()
     stats = report.stats
     assert code == 0
@@ -91,7 +91,7 @@ def test_demo_trades_both_ways_is_denied_now_and_then_and_repeats_itself() -> No
 
 
 def test_demo_into_a_folder_that_cannot_be_made(mine: Path, capsys: Any) -> None:
-    code, _, err = run(capsys, "demo", "--no-open", "--out", "mine.py/below")
+    code, _, err = run(capsys, "demo", "--recorded", "--no-open", "--out", "mine.py/below")
     assert code == 2
     assert "cannot be written" in err
     assert "fix" in err
@@ -203,7 +203,7 @@ def test_an_unexpected_error_is_a_block_too(monkeypatch: pytest.MonkeyPatch, cap
         raise RuntimeError("no \x1b[31mred")
 
     monkeypatch.setattr(cli, "demo_report", breaks)
-    code, _, err = run(capsys, "demo", "--no-open")
+    code, _, err = run(capsys, "demo", "--recorded", "--no-open")
     assert code == 1
     assert "RuntimeError: no red" in err
     assert "--debug" in err
@@ -214,7 +214,7 @@ def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> No
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "demo_report", stops)
-    assert run(capsys, "demo", "--no-open")[0] == 130
+    assert run(capsys, "demo", "--recorded", "--no-open")[0] == 130
 
 
 # ── doctor ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -284,13 +284,13 @@ def test_the_installed_command(tmp_path: Path) -> None:
     wrong = started("backtets")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "did you mean 'backtest'" in wrong.stderr
-    demo = started("demo", "--out", "pages")
+    demo = started("demo", "--recorded", "--out", "pages")
     assert demo.returncode == 0, demo.stderr
     assert demo.stderr == ""
     assert (tmp_path / "pages" / "demo.html").stat().st_size > 50_000
 
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
-    command = f"{Path(sys.executable).with_name('alphapanda')} demo --no-open | head -1"
+    command = f"{Path(sys.executable).with_name('alphapanda')} demo --recorded --no-open | head -1"
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60)  # noqa: S602 - a pipe is the test
     assert done.stderr == ""

@@ -1,7 +1,7 @@
 """The notebooks: well made, run with other parameters, and shown in a real JupyterLab.
 
 nbval compares their stored outputs in ``make test``. When an output changes for a good reason, look at it, then store
-it: ``python tests/test_notebooks.py`` runs both notebooks and keeps what they print.
+it: ``python tests/test_notebooks.py`` runs the notebooks and keeps what they print.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ def outputs(book: dict[str, Any]) -> list[dict[str, Any]]:
 # ── as files ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_there_are_the_two_notebooks() -> None:
-    assert [path.name for path in NOTEBOOKS] == ["00_start.ipynb", "10_research.ipynb"]
+def test_there_are_these_notebooks() -> None:
+    names = ["00_start.ipynb", "10_research.ipynb", "20_paper.ipynb", "25_replay_and_errors.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == names
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
