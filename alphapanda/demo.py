@@ -23,7 +23,7 @@ from rich.text import Text
 from alphapanda.clock import monotonic, pause, wall_ns
 from alphapanda.errors import AlphaPandaException
 from alphapanda.examples import OpeningBreakout, VwapReversion
-from alphapanda.hub_client import HubClient
+from alphapanda.hub_client import HubClient, hub_process
 from alphapanda.notebook.handle import Run
 from alphapanda.notebook.session import Session, connect_sync
 from alphapanda.report.terminal import Fitted, money
@@ -60,8 +60,8 @@ def demo(console: Console, root: Path, seconds: float | None, speed: float) -> i
             _show(console, session, runs, speed, begun, seconds)
         return _finish(console, workspace, session, runs)
     finally:
-        with contextlib.suppress(AlphaPandaException, KeyboardInterrupt):
-            HubClient(workspace).ask({"do": "shutdown"}, 10.0)
+        with contextlib.suppress(KeyboardInterrupt):
+            _end_hub(workspace)
         os.environ.clear()
         os.environ.update(known)
 
@@ -69,14 +69,20 @@ def demo(console: Console, root: Path, seconds: float | None, speed: float) -> i
 def _fresh(root: Path) -> Workspace:
     """An empty workspace; what an earlier demo left is ended and removed."""
     workspace = Workspace(root)
-    with contextlib.suppress(AlphaPandaException):
-        HubClient(workspace).ask({"do": "shutdown"}, 10.0)
-        for _ in range(50):
-            HubClient(workspace).ask({"do": "ping"}, 1.0)
-            pause(0.1)
+    _end_hub(workspace)
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     return workspace
+
+
+def _end_hub(workspace: Workspace) -> None:
+    """End the workspace's hub, if it has one, and see it gone."""
+    process = hub_process(workspace)
+    with contextlib.suppress(AlphaPandaException):
+        HubClient(workspace).ask({"do": "shutdown"}, 10.0)
+    until = monotonic() + 10.0
+    while process is not None and process.alive and monotonic() < until:
+        pause(0.05)
 
 
 def _intro(speed: float) -> Text:

@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 from alphapanda.cli import demo_report
-from alphapanda.report.terminal import render
+from alphapanda.demo import demo
 
+SECONDS = 50.0  # of the live demo
 HERE = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -40,16 +41,14 @@ THEME = TerminalTheme((22, 25, 30), (224, 227, 232), [*NORMAL, (224, 227, 232)],
 
 
 def main() -> int:
-    report = demo_report()
-    notes = report.result.notes
-    report.result.notes = []  # the picture shows figures; the page keeps the notes
-    console = Console(record=True, width=112, file=io.StringIO(), force_terminal=True)
-    console.print(render(report, last=6))
+    console = Console(record=True, width=112, file=io.StringIO(), force_terminal=False)
+    with tempfile.TemporaryDirectory() as folder:
+        demo(console, Path(folder) / "demo", SECONDS, 60.0)
     svg = console.export_svg(title="make demo", theme=THEME)
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # no font from the network
     svg = svg.replace("Fira Code", "DejaVu Sans Mono, Menlo, Consolas")
     (HERE / "demo-terminal.svg").write_text(svg, "utf-8")
-    report.result.notes = notes
+    report = demo_report()
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         sys.stderr.write("no Chromium here: report.png stays as it was\n")

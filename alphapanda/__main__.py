@@ -1,0 +1,5 @@
+"""``python -m alphapanda``: the command line, also where the ``alphapanda`` script is not on the path."""
+
+from alphapanda.cli import main
+
+raise SystemExit(main())
