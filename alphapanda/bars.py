@@ -35,6 +35,16 @@ class Bars:
         self._fresh = np.ones(count, np.bool_)
         self._folding: dict[tuple[int, str], list[float]] = {}  # start, open, high, low, close, volume
 
+    def widen(self, instruments: tuple[Instrument, ...]) -> None:
+        """There are more instruments now."""
+        more = len(instruments) - len(self._instruments)
+        self._instruments = instruments
+        self._open, self._high, self._low, self._close, self._volume = (
+            np.append(column, np.zeros(more, np.int64))
+            for column in (self._open, self._high, self._low, self._close, self._volume)
+        )
+        self._fresh = np.append(self._fresh, np.ones(more, np.bool_))
+
     def add(self, index: Ints, price: Ints, volume: Ints | None) -> None:
         """Take in-session ticks, oldest first: columns of dense index, price units and traded volume."""
         first_of = np.full(len(self._fresh), -1, np.int64)

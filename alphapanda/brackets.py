@@ -42,7 +42,7 @@ class Brackets:
         """Note whether a strategy's order only closes what the strategy holds; one that turns the position over at
         market takes its protective exits with it."""
         signal = order.signal
-        held = self._desk.books[order.owner].position(order.index, order.instrument, signal.product).quantity
+        held = self._desk.books[order.owner].held(order.index, signal.product)
         if not held or (held > 0) == (order.target > 0):
             return
         queue = self._desk.exchange.working.get(signal.symbol)

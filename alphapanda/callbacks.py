@@ -81,7 +81,7 @@ class Callbacks:
         if self.halted[owner]:
             return
         self.halted[owner] = reason
-        _, ts = self._engine.position_of()
+        _, ts, _ = self._engine.place_of()
         self._engine.desk.withdraw_entries(owner, "its strategy is halted", ts)
         self._engine.route()
 

@@ -25,7 +25,7 @@ from alphapanda.strategy import overrides
 if TYPE_CHECKING:
     from alphapanda.engine import Engine
 
-OPEN, BAR, SHOW, TIMER, SQUARE_OFF, CLOSE, LAST = range(7)  # what comes first at one instant
+OPEN, BAR, SHOW, TIMER, SQUARE_OFF, SETTLE, CLOSE, LAST = range(8)  # what comes first at one instant
 FAR = 1 << 62
 EPOCH = dt.date(1970, 1, 1)
 
@@ -113,7 +113,7 @@ class Day:
         day = EPOCH + dt.timedelta(days=number)
         midnight = number * DAY - IST_OFFSET_NS
         self.end = midnight + DAY
-        engine.boundary = max(engine.boundary, midnight)
+        engine.boundary = midnight  # also when a clock was further: what is due today is still to come
         groups: dict[tuple[int, int], Group] = {}
         for index, instrument in enumerate(engine.instruments):
             times = engine.rulebook.session(instrument, day)
@@ -121,7 +121,7 @@ class Day:
                 key = times.open_ns, times.close_ns
                 groups.setdefault(key, Group([], *key)).indexes.append(index)
         self._groups = list(groups.values())
-        engine.desk.open_day(day, engine.last_prices(), ts)
+        engine.desk.open_day(day, engine.last_prices())
         for group in self._groups:
             self._plan_session(group, day)
         if self._groups:
@@ -139,6 +139,7 @@ class Day:
     def _plan_session(self, group: Group, day: dt.date) -> None:
         desk = self._engine.desk
         self.schedule(group.open_ns, OPEN, lambda ts: self._open(group))
+        self.schedule(group.close_ns, SETTLE, lambda ts: self._settle(group, ts))
         self.schedule(group.close_ns, CLOSE, lambda ts: self._close(group, ts))
         if self.bars.base:
             self._plan_bar(group, group.open_ns)
@@ -172,15 +173,18 @@ class Day:
         self.flush_bars()
         self._engine.set_open(group.indexes, True)
 
-    def _close(self, group: Group, ts: int) -> None:
+    def _settle(self, group: Group, ts: int) -> None:
         engine = self._engine
-        self.flush_bars()
         for index in group.indexes:
             for order in engine.desk.settle_unsold(index, "MIS", ts):
                 engine.result.notes.append(
                     f"{order.symbol}: no trade came after the square-off of {ist(order.signal.ts):%Y-%m-%d %H:%M}; "
                     "the position was closed at the last price"
                 )
+
+    def _close(self, group: Group, ts: int) -> None:
+        engine = self._engine
+        self.flush_bars()
         engine.set_open(group.indexes, False)
         engine.desk.close_session(group.indexes, ts)
         self.mark(ts)
@@ -199,7 +203,7 @@ class Day:
         engine = self._engine
         last = engine.last_prices() if last is None else last
         earned = tuple(book.equity(last) - book.capital for book in engine.desk.books)
-        equity = engine.desk.mark(ts, last)
+        equity = engine.desk.mark(last)
         engine.result.marks.append(Mark(ts, equity, engine.desk.account.gross, earned))
 
     # ── bars ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -111,7 +111,7 @@ class Desk:
         # what it holds itself
         self.net = [0] * count
         self.equity = self.equity_at_open = capital  # at the last mark
-        self._marked_at = -MARK_AGE
+        self._valued_at = -MARK_AGE  # for the rules
         account.join(self, capital)
         self.trusted = (
             False  # what is submitted was accepted in an earlier life: the rules are not asked again
@@ -135,9 +135,13 @@ class Desk:
         n, d = self._ratios[index]
         named = signal.stop if signal.limit is None else signal.limit
         self.notional = abs(quantity) * (signal.reference if named is None else named) * n // d
-        if signal.ts - self._marked_at >= MARK_AGE:
-            self.mark(signal.ts, self.listener.last_prices())
-        if not self.trusted:
+        if signal.ts - self._valued_at >= MARK_AGE:
+            self._valued_at = signal.ts
+            self.mark(self.listener.last_prices())
+        if self.trusted:
+            for check in self._rules.rates:  # they count what passes
+                check(order, self)
+        else:
             reason = self.standing[signal.product][index] or self._refusal(order, signal, named is not None)
             if reason is not None:
                 self.deny(order, reason)
@@ -315,7 +319,7 @@ class Desk:
 
     # ── the day ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def open_day(self, day: dt.date, last: list[int], ts: int) -> None:
+    def open_day(self, day: dt.date, last: list[int]) -> None:
         """A new trading day's rules: charges, freeze quantities, circuit bands; counters start again."""
         self.day = day
         self.account.open_day(day)
@@ -333,7 +337,7 @@ class Desk:
             self.freeze[index] = self.rulebook.freeze_quantity(instrument, day)
             self._units[index] = instrument.lot_size, self.freeze[index] or UNLIMITED
             self.bands[index] = _band(instrument, last[index])
-        before, self.equity_at_open = self.equity_at_open, self.mark(ts, last)
+        before, self.equity_at_open = self.equity_at_open, self.mark(last)
         self.account.equity_at_open += self.equity_at_open - before
         self.ask_standing()
 
@@ -392,7 +396,7 @@ class Desk:
                 self.cancel(order, why, ts)
         seq = self.listener.sequence()
         for owner, book in enumerate(self.books):
-            quantity = -book.position(index, instrument, product).quantity if index in book.positions else 0
+            quantity = -book.held(index, product)
             if quantity:
                 reference = self.listener.last_prices()[index]
                 signal = Signal(
@@ -424,7 +428,7 @@ class Desk:
     def free_delivery(self, order: Order) -> int:
         """What the strategy holds under the order's product and has not already offered for sale."""
         book, product = self.books[order.owner], order.signal.product
-        held = book.position(order.index, order.instrument, product).quantity
+        held = book.held(order.index, product)
         offered = sum(
             o.remaining
             for o in self.exchange.working.get(order.signal.symbol, ())
@@ -432,9 +436,8 @@ class Desk:
         )
         return held - offered
 
-    def mark(self, ts: int, last: list[int]) -> int:
-        """Value every position at ``last`` prices (units, by index) as of ``ts``; returns equity in paise."""
-        self._marked_at = ts
+    def mark(self, last: list[int]) -> int:
+        """Value every position at ``last`` prices (units, by index); returns equity in paise."""
         account = self.account
         cash = sum([book.cash for book in self.books])
         if self._simple:

@@ -37,6 +37,7 @@ from alphapanda.risk import Limits
 from alphapanda.rulebook import Rulebook
 from alphapanda.strategy import Strategy, overrides
 
+LOGS_DROPPED = "log lines beyond the first 10,000 were not kept"
 PIECE = 8_192  # rows that are turned into Python objects at a time
 
 
@@ -157,13 +158,16 @@ class Engine:
             if overrides(strategy, "on_stop"):
                 self.callbacks.run(owner, "on_stop", strategy.on_stop)
         self.day.mark(self.boundary)
+        return self.outcome()
+
+    def outcome(self) -> Result:
+        """What the run has left behind so far."""
         result = self.result
         result.halted = tuple(self.callbacks.halted)
         result.last_ts = max(result.last_ts, self.boundary)
         if self.callbacks.logs_dropped:
-            result.notes.append(
-                f"{self.callbacks.logs_dropped} log lines beyond the first 10,000 were not kept"
-            )
+            result.notes = [note for note in result.notes if not note.endswith(LOGS_DROPPED)]
+            result.notes.append(f"{self.callbacks.logs_dropped} {LOGS_DROPPED}")
         last = self.last_prices()
         result.positions = [
             (strategy.name, p.instrument.symbol, p.product, p.quantity, p.cost, last[index])
@@ -200,6 +204,7 @@ class Engine:
         self._wanted = np.append(self._wanted, np.zeros(len(more), np.bool_))
         self.is_open = np.append(self.is_open, np.zeros(len(more), np.bool_))
         self.all_open = self._all_wanted = False
+        self.day.bars.widen(instruments)
         self.desk.widen()
 
     # ── where the tape stands (the desk's Listener, and the host's source) ───────────────────────────────────────
@@ -212,8 +217,11 @@ class Engine:
         return self.block.first + row, self._ts_at(row)
 
     def place_of(self) -> tuple[int, int, int]:
-        """Number of the last row whose orders were matched, time, and rank of what is being handled at that time."""
-        if self._iterator is None and self._row < 0:
+        """Number of the last row whose orders were matched, time, and rank of what is being handled at that time.
+
+        While a block strategy looks at its rows, none of them has been matched.
+        """
+        if self.host.collecting is not None or (self._iterator is None and self._row < 0):
             return self.block.first + self.played - 1, self.boundary, self.day.rank
         row = self._row_now()
         return self.block.first + row, self._ts_at(row), LAST

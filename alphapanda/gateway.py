@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +37,13 @@ from alphapanda.errors import (
     RedisError,
     ValidationError,
 )
-from alphapanda.events import EventEnvelope, Topics
+from alphapanda.events import DAY, EventEnvelope, Topics
 from alphapanda.lane import Lane
-from alphapanda.orders import Order
-from alphapanda.requests import Reply, Request
+from alphapanda.orders import WORKING, Order
+from alphapanda.requests import Place, Reply, Request
 from alphapanda.risk import Limits
 from alphapanda.rulebook import Rulebook
+from alphapanda.server import embedded, inspect, refuse_unsafe
 from alphapanda.settings import Settings
 from alphapanda.state.journal import Entry, Journal
 from alphapanda.traders.base import Trader
@@ -50,6 +54,17 @@ from alphapanda.workspace import RunSpec, Workspace
 SILENT = 10.0  # seconds without a word from a runner after which its lane follows the market by itself
 KEPT = 10_000  # messages of each order topic that the server holds; the journal has all
 POLL = 0.1  # seconds between looks at the halt flag and at lanes nobody leads
+COMMANDS = ("operator.halt", "operator.resume", "operator.cancel_all", "operator.flatten")
+
+
+class Command(msgspec.Struct):
+    """What an operator wants; ``run`` empty: of all runs. ``places`` is where each of them stood, for the record."""
+
+    do: str
+    run: str
+    reason: str = ""
+    by: str = ""
+    places: dict[str, Place] = {}
 
 
 class Hosted:
@@ -62,6 +77,7 @@ class Hosted:
         self.unsent: dict[str, list[tuple[str, bytes]]] = {}  # id → what was to be published of it
         self.heard = monotonic()
         self.released = False  # its runner has ended for good
+        self.done = False  # and nothing of it is open any more
 
     @property
     def busy(self) -> bool:
@@ -90,6 +106,9 @@ class Gateway:
         self.account = Account(len(TapeLog(workspace.tapes).instruments()), limits_of(settings))
         self.runs: dict[str, Hosted] = {}
         self.trouble = ""  # why nothing can be ordered just now, beside a halt
+        self._turn = asyncio.Lock()  # held from a decision until it is on record, also while that takes long
+        self._obeyed: set[str] = set()  # commands on record
+        self._flag = b""  # the halt file as it was last seen
         self.statistics = ErrorStatistics()
         self.views = Views(bus, namespace, settings.portfolio_manager.portfolio_id)
         self._audit, self._trading = logs.channel("audit"), logs.channel("trading")
@@ -99,7 +118,10 @@ class Gateway:
     async def recover(self) -> None:
         """Play the journal: every run of this namespace stands where it stood."""
         count = 0
+        over = self.journal.done_before(wall_ns() - DAY)
         for entry in self.journal.entries():
+            if entry.run in over:
+                continue
             count += 1
             await self._replay(entry)
             if count % 500 == 0:
@@ -110,10 +132,15 @@ class Gateway:
     async def _replay(self, entry: Entry) -> None:
         if entry.kind == "attach":
             self._host(msgspec.json.decode(entry.body, type=RunSpec))
-        elif entry.kind == "end":
+        elif entry.kind in ("end", "done"):
             self.runs[entry.run].released = True
+            self.runs[entry.run].done = entry.kind == "done"
         elif entry.kind == "operator":
-            self._operate(msgspec.json.decode(entry.body, type=dict[str, Any]))
+            self._obeyed.add(entry.id)
+            command = msgspec.json.decode(entry.body, type=Command)
+            for run, place in command.places.items():
+                self.runs[run].lane.advance(place)
+            self._operate(command)
         elif (hosted := self.runs.get(entry.run)) is not None:
             recorded = msgspec.msgpack.decode(entry.reply, type=Reply)
             request = msgspec.msgpack.decode(entry.body, type=Request)
@@ -126,6 +153,9 @@ class Gateway:
     def _host(self, spec: RunSpec) -> Hosted:
         log = TapeLog(self.workspace.tapes)
         instruments = log.instruments()
+        names = {one.symbol for one in instruments} | unique(one.tradingsymbol for one in instruments)
+        if unknown := [symbol for symbol in spec.symbols if symbol not in names]:
+            raise ValidationError(f"no ticks of {', '.join(unknown)}", fix="see which symbols the feed has")
         self.account.widen(len(instruments))
         lane = Lane(
             spec.name,
@@ -175,8 +205,15 @@ class Gateway:
         spec = msgspec.convert(envelope.data, RunSpec)
         hosted = self.runs.get(spec.run)
         if hosted is None:
-            await self._durably("attach", spec.run, "", msgspec.json.encode(spec), b"")
-            hosted = self._host(spec)
+            if spec.namespace != self.namespace or not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,249}", spec.run):
+                raise ValidationError(
+                    f"run {spec.run[:60]!r} of {spec.namespace[:60]!r} has no place in {self.namespace}",
+                    fix="start runs through the hub",
+                    code="E_LANE",
+                )
+            async with self._turn:
+                hosted = self._host(spec)  # first: what cannot be played must not be on record
+                await self._durably("attach", spec.run, "", msgspec.json.encode(spec), b"")
             self._audit.info("run.attached", run=spec.run, strategy=spec.name, digest=spec.digest)
         hosted.heard = monotonic()
         await self._tell(spec.run, "run.attached", envelope, {"run": spec.run})
@@ -206,12 +243,17 @@ class Gateway:
         await self._send(request.run, request.id, items)
 
     async def _decide(self, envelope: EventEnvelope, hosted: Hosted, request: Request, body: bytes) -> None:
-        self.look_at_flag()
-        reply = hosted.lane.answer(request)
-        raw = msgspec.msgpack.encode(reply)
-        await self._durably("request", request.run, request.id, body, raw)
-        hosted.asked[request.id] = body, raw
-        await self._execute(hosted)
+        async with self._turn:
+            await self._look_at_flag()
+            halted = self.account.halted
+            reply = hosted.lane.answer(request)
+            raw = msgspec.msgpack.encode(reply)
+            await self._durably("request", request.run, request.id, body, raw)
+            hosted.asked[request.id] = body, raw
+            await self._look_at_flag()
+            if self.account.halted and not halted:  # while the journal could not be written
+                await self._obey(Command("operator.cancel_all", request.run, self.account.halted))
+            await self._execute(hosted)
         events = order_events(envelope, self.namespace, hosted.lane, reply, request)
         for topic, event in events:
             self._trading.info(topic.partition(".")[2], run=request.run, event_id=event.id, **_facts(event))
@@ -224,7 +266,8 @@ class Gateway:
         while venue.pending:
             order = venue.pending[0]
             try:
-                await self.trader.execute_order(order)
+                if order.status in WORKING:  # else it was withdrawn while it waited
+                    await self.trader.execute_order(order)
             except OrderRejectionError as error:
                 self.trader.shelf(order).rejected(order, error.message)
             with contextlib.suppress(ValueError):
@@ -266,79 +309,126 @@ class Gateway:
 
     async def _query(self, envelope: EventEnvelope) -> None:
         """The whole result of a run so far, for frames and reports."""
-        wanted = self.runs.get(envelope.data["run"])
+        query = msgspec.convert(envelope.data, dict[str, str])
+        wanted, reply_to = self.runs.get(query["run"]), query["reply_to"]
+        if not re.fullmatch(rf"{self.namespace}\.replies\.[\w.-]{{1,200}}", reply_to, re.ASCII):
+            raise ValidationError(
+                f"an answer on {reply_to[:60]!r}",
+                fix=f"ask for it on {self.namespace}.replies.NAME",
+                code="E_LANE",
+            )
         body = b"" if wanted is None else msgspec.msgpack.encode(wanted.lane.engine.outcome())
-        await self.bus.publish(envelope.data["reply_to"], body, bound=4)
+        await self.bus.publish(reply_to, body, bound=4)
 
     # ── operators ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _operator(self, envelope: EventEnvelope) -> None:
-        data = {"do": envelope.type, "run": "", "reason": "", **envelope.data}
-        if envelope.type == "run.release":
-            hosted = self.runs.get(data["run"])
+        command = msgspec.convert({**envelope.data, "do": envelope.type, "places": {}}, Command)
+        hosted = self.runs.get(command.run)
+        if command.do == "run.release":
             if hosted is not None and not hosted.released:
-                await self._durably("end", data["run"], "", b"", b"")
-                hosted.released = True
+                async with self._turn:
+                    await self._durably("end", command.run, "", b"", b"")
+                    hosted.released = True
             return
-        self._audit.warning(envelope.type, **{k: v for k, v in data.items() if k != "do"})
-        await self._durably("operator", "", envelope.id, msgspec.json.encode(data), b"")
-        self._operate(data)
-        for run in [data["run"]] if data["run"] else list(self.runs):
+        if command.do not in COMMANDS or (command.run and hosted is None):
+            raise ValidationError(
+                f"{command.do} of {command.run or 'all runs'}: there is no such command or run here",
+                fix=f"send one of {', '.join(COMMANDS)} about a run of this namespace",
+            )
+        self._audit.warning(command.do, run=command.run, reason=command.reason, by=command.by)
+        async with self._turn:
+            if envelope.id not in self._obeyed:  # a command that comes twice is one
+                await self._obey(command, envelope.id)
+        for run in [command.run] if command.run else list(self.runs):
             await self._tell(run, "gateway.look", envelope, {"run": run})
 
-    def _operate(self, data: dict[str, Any]) -> None:
-        chosen = [h for run, h in self.runs.items() if data["run"] in ("", run)]
-        reason = data["reason"] or data["do"]
-        if data["do"] == "operator.resume":
+    async def _obey(self, command: Command, identity: str = "") -> None:
+        """Put a command on record, with the places where it meets the runs, and do it. Called with the turn."""
+        command.places = {
+            run: h.lane.place for run, h in self.runs.items() if command.run in ("", run) and h.lane.place.ts
+        }
+        identity = identity or f"{command.do}:{command.run}:{wall_ns()}"
+        await self._durably("operator", "", identity, msgspec.json.encode(command), b"")
+        self._obeyed.add(identity)
+        self._operate(command)
+
+    def _operate(self, command: Command) -> None:
+        chosen = [h for run, h in self.runs.items() if command.run in ("", run)]
+        reason = command.reason or command.do
+        if command.do == "operator.resume":
             self.account.halt("")
-        elif data["do"] == "operator.halt":
-            if not data["run"]:
+        elif command.do == "operator.halt":
+            if not command.run:
                 self.account.halt(reason)
-            for hosted in chosen if data["run"] else ():
+            for hosted in chosen if command.run else ():
                 hosted.lane.stop(reason)
-        for hosted in chosen if data["do"] in ("operator.cancel_all", "operator.flatten") else ():
+        for hosted in chosen if command.do in ("operator.cancel_all", "operator.flatten") else ():
             lane = hosted.lane
             lane.desk.withdraw_entries(0, reason, lane.place.ts)
-            if data["do"] == "operator.flatten":
+            if command.do == "operator.flatten":
                 lane.flatten(reason)
 
-    def look_at_flag(self) -> None:
-        """The kill switch: while its file exists no order passes, whoever else can be reached."""
-        flag = self.workspace.halt_flag(self.namespace)
-        if not flag.exists():
+    async def _look_at_flag(self) -> None:
+        """The kill switch: while its file exists no order passes, whoever else can be reached. Called with the turn."""
+        try:
+            flag = self.workspace.halt_flag(self.namespace).read_bytes() or b"{}"
+        except FileNotFoundError:
+            flag = b""
+        except OSError as error:
+            flag = str(error).encode()
+        if flag == self._flag and (self.account.halted or not flag):
+            return
+        self._flag = flag
+        if not flag:
             if self.account.halted.startswith("kill switch"):
                 self.account.halt("")
                 self._audit.warning("halt.lifted")
             return
-        if self.account.halted.startswith("kill switch"):
-            return
         try:
-            found = msgspec.json.decode(flag.read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError):
-            found = {"reason": "the halt file cannot be read", "level": 3}
+            found = msgspec.json.decode(flag, type=dict[str, Any])
+            level = int(found.get("level", 3))
+        except (msgspec.DecodeError, TypeError, ValueError):
+            found, level = {"reason": "the halt file cannot be read"}, 3
         self.account.halt(f"kill switch: {found.get('reason') or 'no reason given'}")
-        self._audit.warning("halt", **found)
-        if int(found.get("level", 3)) >= 3:
-            self._operate({"do": "operator.cancel_all", "run": "", "reason": "kill switch"})
+        self._audit.warning("halt", level=level, reason=self.account.halted, by=str(found.get("by", "")))
+        if level >= 3:
+            await self._obey(Command("operator.cancel_all", "", "kill switch"))
 
     # ── beside the messages ──────────────────────────────────────────────────────────────────────────────────────
 
     async def watch(self, ended: asyncio.Event) -> None:
         """Look at the halt flag, play lanes that nobody leads, and keep the views fresh."""
-        shown = 0.0
+        shown, looked = 0.0, monotonic()
         while not ended.is_set():
-            if not self.trouble:
-                self.look_at_flag()
+            deaf, looked = monotonic() - looked, monotonic()
+            if self.trouble or deaf > 10 * POLL:  # we did not listen: nobody was silent
                 for hosted in self.runs.values():
-                    alone = hosted.released or monotonic() - hosted.heard > SILENT
-                    if alone and hosted.busy:
-                        hosted.lane.follow()
+                    hosted.heard += deaf
+            if not self._turn.locked():
+                async with self._turn:
+                    await self._look_at_flag()
+                    self._follow()
+                    await self._note_done()
             if monotonic() - shown >= 0.25:
                 shown = monotonic()
                 with contextlib.suppress(RedisError):
                     await self.views.show(self)
                     await self._show_errors()
             await asyncio.sleep(POLL)
+
+    def _follow(self) -> None:
+        for hosted in self.runs.values():
+            alone = hosted.released or monotonic() - hosted.heard > SILENT
+            if alone and hosted.busy:
+                hosted.lane.follow()
+
+    async def _note_done(self) -> None:
+        """A run that has ended, with nothing open any more, is over: a day later no start plays it again."""
+        for run, hosted in self.runs.items():
+            if hosted.released and not hosted.done and not hosted.busy:
+                await self._durably("done", run, "", b"", b"")
+                hosted.done = True
 
     async def _show_errors(self) -> None:
         await self.bus.client.set(errors_key(self.namespace), self.statistics.to_json())
@@ -351,6 +441,11 @@ class Gateway:
             "runs": sum(not h.released for h in self.runs.values()), "orders_today": self.account.orders_today,
             "mode": self.trader.execution_mode,
         }  # fmt: skip
+
+
+def unique(names: Iterable[str]) -> set[str]:
+    """Those that occur once."""
+    return {name for name, count in Counter(names).items() if count == 1}
 
 
 def _facts(event: EventEnvelope) -> dict[str, Any]:
@@ -387,6 +482,8 @@ async def serve(workspace: Workspace, namespace: str) -> int:
     factory = TraderFactory(child.settings)
     journal = Journal(workspace.journal(namespace))
     try:
+        if not embedded(child.settings) and (warning := refuse_unsafe(await inspect(bus.client), namespace)):
+            logs.channel("error").warning("server.unsafe", detail=warning)
         trader = await factory.get(namespace)
         gateway = Gateway(workspace, child.settings, namespace, bus, trader, journal)
         await gateway.recover()
@@ -416,7 +513,7 @@ def main() -> int:
         return asyncio.run(serve(Workspace(Path(sys.argv[1])), sys.argv[2]))
     except AlphaPandaException as error:
         logs.channel("error").error("gateway.ended", error=error)
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{error.message} [{error.code}]{error.fix and '; '}{error.fix}\n")
         return 1 if isinstance(error, InfrastructureError) else 78
 
 

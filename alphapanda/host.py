@@ -224,6 +224,7 @@ class Host:
         if self.engine.callbacks.halted[order.owner]:
             self.engine.desk.refuse(order, "its strategy is halted")
             return
+        self.engine.day.mark_to(order.signal.ts)  # what the rules read must not depend on how blocks are cut
         self.engine.desk.submit(order)
         if order.signal.ttl and order.status in WORKING:
             self.engine.day.schedule(
@@ -273,9 +274,10 @@ class Host:
 
     def _ordinal(self, owner: int, seq: int) -> int:
         """How many decisions this strategy already took at this tape position."""
-        if seq != self._ordinal_seq and not self.decisions and self.collecting is None:
-            self._ordinals.clear()
-        self._ordinal_seq = seq
+        if seq > self._ordinal_seq:
+            if self.collecting is None:  # rows of a block are decided in any order, before their orders' news
+                self._ordinals.clear()
+            self._ordinal_seq = seq
         key = (owner, seq)
         ordinal = self._ordinals.get(key, 0)
         self._ordinals[key] = ordinal + 1
@@ -291,7 +293,9 @@ class Host:
             target = as_index(_quantity(quantity) if isinstance(quantity, bool) else quantity)
         except TypeError:
             target = _quantity(quantity)
-        queued = [o for _, _, o, withdrawn in self.decisions if withdrawn is None and o.index == index]
+        queued: list[Order] = []
+        if self.collecting is not None:  # other callbacks stand before the rows of these decisions
+            queued = [o for _, _, o, withdrawn in self.decisions if withdrawn is None and o.index == index]
         working = sum(
             o.target - o.filled for o in (*self.engine.desk.exchange.working.get(self._symbol(index), ()), *queued)
             if o.owner == owner and not o.leg

@@ -32,22 +32,17 @@ STORM_WINDOW = 10 * SECOND  # of tape time: so many of them within it pause a st
 
 
 class StandIn(Strategy):
-    """Follows the run's symbols and passes on what its orders do."""
+    """Names the run's symbols to the engine and decides nothing: what the desk tells goes to the lane."""
 
-    lane: Lane
-
-    def on_order(self, order: Order) -> None:
-        self.lane.order_changed(order)
-
-    def on_fill(self, fill: Fill) -> None:
-        self.lane.fill_told(fill)
+    def on_stop(self) -> None:
+        """A strategy has to override something."""
 
 
 class LaneVenue(Venue, Protocol):
     """A venue whose orders go out when the gateway has made them durable."""
 
     pending: list[Order]
-    """Accepted, not yet handed to the trader."""
+    """Those of the working orders that were not yet handed to the trader."""
 
     def quiet(self, symbol: str) -> tuple[int, int] | None:
         """Prices strictly between which no working order of the symbol can do anything; None: none such."""
@@ -79,20 +74,19 @@ class Lane:
         self.place = Place(-1, 0, 0)
         self.updates: list[Update] = []  # not handed out yet
         self._orders: dict[str, Order] = {}
-        self._known: set[str] = set()  # orders the runner made or has heard of
+        self._shown: dict[str, tuple[int, bool, bool]] = {}  # working order → what changes in silence
         self._fills = 0  # of the desk's, already among the updates
+        self._flattened = 0  # orders of ours that close a position
         self._denied: deque[int] = deque(maxlen=STORM)
         self.halt = ""
-        self.ended = False
-        stand_in = StandIn(name=name, symbols=symbols)
-        stand_in.lane = self
+        self.hears = [True]  # a halted strategy's orders too: its runner keeps the books
         self.venue: LaneVenue
 
         def desk(engine: Engine, account: Account) -> Desk:
-            return Desk(instruments, (name,), capital, rulebook, account, self._keep(venue), engine)
+            return Desk(instruments, (name,), capital, rulebook, account, self._keep(venue), self)
 
         self.engine = Engine(
-            [stand_in],
+            [StandIn(name=name, symbols=symbols)],
             instruments,
             capital=capital,
             rulebook=rulebook,
@@ -114,9 +108,13 @@ class Lane:
     def answer(self, request: Request, recorded: Reply | None = None) -> Reply:
         """Play the tape up to the request's place and do what it asks.
 
-        ``recorded`` is the answer given in an earlier life: its verdict stands, whatever the rules would say today.
+        A lane that stands further on, because nobody led it for a while, stays where it is: what is asked then is
+        asked late, and an order meets the market from the lane's place on.
+
+        ``recorded`` is the answer given in an earlier life: its verdict and its place stand, whatever the rules would
+        say today. The same requests with their recorded answers make the same lane and the same answers.
         """
-        self.advance(request.place)
+        self.advance(request.place if recorded is None else recorded.place)
         if request.signal is not None:
             self._submit(request.signal, recorded)
         elif request.cancel is not None:
@@ -132,7 +130,6 @@ class Lane:
         index = self.engine.host.find(signal.symbol)
         order = Order(signal, self.engine.instruments[index], index, 0, SENT, target=signal.quantity)
         self._orders[order.id] = order
-        self._known.add(order.id)
         if recorded is not None and (denial := _denial(recorded, order.id)):
             self.desk.refuse(order, denial)
         elif self.halt:
@@ -165,17 +162,21 @@ class Lane:
         for index, held in sorted(self.desk.books[0].positions.items()):
             for position in held:
                 if position.quantity:
-                    self.desk.square_off(index, position.product, self.place.ts, "flatten", reason)
+                    self._flattened += 1
+                    leg = f"flatten{self._flattened}"
+                    self.desk.square_off(index, position.product, self.place.ts, leg, reason)
 
     def order(self, identity: str) -> Order | None:
         """One of the run's orders, ended or not."""
         return self._orders.get(identity)
 
     def _reply(self, request_id: str) -> Reply:
-        quiet = {symbol: self.venue.quiet(symbol) for symbol in self.venue.working}
-        quiet |= {order.signal.symbol: None for order in self.venue.pending}
+        quiet: dict[str, tuple[int, int] | None] = {}
+        for symbol in self.venue.working:
+            quiet[symbol] = self.venue.quiet(symbol)
+            self._note_silent(symbol)
         updates, self.updates = tuple(self.updates), []
-        return Reply(request_id, updates, quiet, self.halt)
+        return Reply(request_id, updates, quiet, self.halt, self.place)
 
     # ── the tape ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -196,23 +197,27 @@ class Lane:
             else:
                 self._rest = None
             self.engine.step(block)
-        if (place.ts, place.rank) > (self.place.ts, self.place.rank):
-            self.engine.day.pass_until(place.ts, place.rank)
-            self.place = place
-        elif through > self.place.through:
-            self.place = Place(through, self.place.ts, self.place.rank)
+        day = self.engine.day
+        if place.day_end > day.end:
+            day.begin(place.day_end - 1)
+        here = self.place
+        of_day = place.day_end if place.day_end >= 0 else here.day_end
+        if (of_day, place.ts, place.rank) > (here.day_end, here.ts, here.rank):
+            day.pass_until(place.ts, place.rank)
+            here = place
+        self.place = Place(self.engine_row, here.ts, here.rank, day.end)
 
     def follow(self) -> None:
-        """Play everything there is: nobody leads this lane any more, and its orders have to meet the market."""
-        while True:
-            block = self._rest if self._rest is not None else self._next_block()
-            if block is None:
-                break
+        """Play everything there is: nobody leads this lane any more, and its orders have to meet the market.
+
+        What they do is told with the next answer, should the runner come back.
+        """
+        while (block := self._rest if self._rest is not None else self._next_block()) is not None:
             self._rest = None
             self.engine.step(block)
-        if self._clock > self.place.ts:
-            self.engine.step(Clock(self._clock))
-            self.place = Place(self.engine_row, self._clock, LAST)
+        ts = max(self.place.ts, self._clock)
+        self.engine.step(Clock(ts))
+        self.place = Place(self.engine_row, ts, LAST, self.engine.day.end)
 
     @property
     def engine_row(self) -> int:
@@ -229,15 +234,28 @@ class Lane:
                 return frame.block
         return None
 
-    # ── what the desk tells ──────────────────────────────────────────────────────────────────────────────────────
+    # ── what the desk asks and tells (its Listener) ──────────────────────────────────────────────────────────────
+
+    def last_prices(self) -> list[int]:
+        """Last traded price of every instrument, in units, at the lane's place."""
+        return self.engine.last_prices()
+
+    def sequence(self) -> int:
+        """Tape sequence number of the event being handled."""
+        return self.engine.sequence()
+
+    def newest_tick(self) -> int:
+        """Time of the last tick of any instrument at the lane's place; 0 before the first."""
+        return self.engine.newest_tick()
 
     def order_changed(self, order: Order) -> None:
-        """One of the run's orders has a new status."""
+        """One of the run's orders has a new status; its strategy hears of it."""
         self._note(order, told=True)
 
-    def fill_told(self, fill: Fill) -> None:
-        """The strategy would hear of a fill now."""
+    def order_filled(self, fill: Fill, owner: int) -> None:
+        """The strategy hears of a fill now."""
         self._note_fills()
+        self._note_silent(fill.signal.symbol)
         self.updates.append(FillTold(fill.order_id, fill.number))
 
     def _note_fills(self) -> None:
@@ -258,11 +276,23 @@ class Lane:
     def _note(self, order: Order, told: bool) -> None:
         self._orders.setdefault(order.id, order)
         self._note_fills()
+        self._note_silent(order.signal.symbol)
         self._note_order(order, told)
 
+    def _note_silent(self, symbol: str) -> None:
+        """Working orders of whose change nobody is told: closing orders grow and shrink with their position."""
+        shown = self._shown
+        for order in self.venue.working.get(symbol, ()):
+            known = shown.get(order.id)
+            if known is not None and known != (order.target, order.triggered, order.resting):
+                self._note_order(order, told=False)
+
     def _note_order(self, order: Order, told: bool) -> None:
-        signal = None if order.id in self._known else order.signal
-        self._known.add(order.id)
+        if order.status in WORKING:
+            self._shown[order.id] = order.target, order.triggered, order.resting
+        else:
+            self._shown.pop(order.id, None)
+        signal = order.signal if order.leg else None
         self.updates.append(
             OrderUpdate(
                 order.id, order.status, order.reason, order.filled, order.target, order.turnover, order.fills,

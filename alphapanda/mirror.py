@@ -4,14 +4,17 @@ A ``Mirror`` stands where research has its desk, so engine and strategy cannot t
 order whose verdict is known, a fill is in the books before ``on_fill``, and a tick is shown only when it is certain
 what the orders working at that tick did. For that the runner waits for the gateway's answer, about a millisecond, at a
 signal and at a tick that may concern a working order; all other ticks pass at full speed.
+
+One difference from research is left. What one tick, or one instant of the day, does to several orders has all happened
+at the gateway before the strategy hears the first of it. It hears all in research's order and sees the same books at
+each; but what it does about the first meets what the gateway holds after the last: a cancel comes too late for an order
+that filled at the same tick.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from alphapanda.account import Account
 from alphapanda.desk import Desk
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from alphapanda.engine import Engine
 
 Ask = Callable[[Request], Reply]
+"""Waits for the gateway's answer. A strategy's callback may stand between it and the runner, and what that raises halts
+the strategy: where no answer can come, raise what is not an ``Exception``."""
 
 
 class Shelf:
@@ -80,8 +85,10 @@ class Mirror(Desk):
         self._run, self._ask, self._engine = run, ask, engine
         self._by_id: dict[str, Order] = {}
         self._untold: dict[tuple[str, int], Fill] = {}
-        self._asked_at = Place(-2, 0, 0)
-        self._asked = 0  # questions at that place
+        self._replies = 0
+        self._heard: dict[str, int] = {}  # by order: the newest reply that told how it stands
+        self._asked_at = (-2, 0)
+        self._asked = 0  # questions at that row and time
         self.signals = 0
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -108,7 +115,7 @@ class Mirror(Desk):
         """Hear what the orders did up to here; ``passed`` when what is due now counts as handled."""
         place = self._place()
         if passed:
-            place = Place(place.through, place.ts, place.rank + 1)
+            place = Place(place.through, place.ts, place.rank + 1, place.day_end)
         self._apply(self._ask(Request(self._run, self._question(place, "sync"), place)))
 
     def look(self, place: Place, identity: str) -> None:
@@ -116,32 +123,43 @@ class Mirror(Desk):
         self._apply(self._ask(Request(self._run, identity, place)))
 
     def _place(self) -> Place:
-        return Place(*self._engine.place_of())
+        return Place(*self._engine.place_of(), self._engine.day.end)
 
     def _question(self, place: Place, kind: str) -> str:
         """An id that the same run asks with again when it is played again."""
-        self._asked = self._asked + 1 if place == self._asked_at else 0
-        self._asked_at = place
+        at = place.through, place.ts
+        self._asked = self._asked + 1 if at == self._asked_at else 0
+        self._asked_at = at
         return f"{kind}:{place.through}:{place.ts}:{place.rank}:{self._asked}"
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _apply(self, reply: Reply) -> None:
+        """Take in a reply. What the strategy is told of it may make it ask, so replies come within replies."""
+        self._replies += 1
+        number = self._replies
         self._shelf.quiet = reply.quiet
+        if reply.halt:
+            self._engine.callbacks.halt(0, reply.halt)
         for update in reply.updates:
             if isinstance(update, OrderUpdate):
-                self._changed(update)
+                self._changed(update, number)
             elif isinstance(update, FillUpdate):
                 self._filled(update)
             else:
                 self._told(update)
-        if reply.halt:
-            self._engine.callbacks.halt(0, reply.halt)
 
-    def _changed(self, update: OrderUpdate) -> None:
+    def _changed(self, update: OrderUpdate, number: int) -> None:
         order = self._by_id.get(update.id)
         if order is None:
             order = self._platforms_own(update)
+        if self._heard.get(update.id, 0) <= number:  # else a reply within this one knew better
+            self._heard[update.id] = number
+            self._stands(order, update)
+        if update.told:
+            self.listener.order_changed(order)
+
+    def _stands(self, order: Order, update: OrderUpdate) -> None:
         order.status, order.reason = update.status, update.reason
         order.filled, order.target, order.turnover = update.filled, update.target, update.turnover
         order.fills, order.end_ts = update.fills, update.end_ts
@@ -150,12 +168,10 @@ class Mirror(Desk):
             self._shelf.add(order, 0)
         else:
             self._shelf.remove(order)
-        if update.told:
-            self.listener.order_changed(order)
 
     def _platforms_own(self, update: OrderUpdate) -> Order:
         signal = update.signal
-        assert signal is not None  # noqa: S101 - the gateway names an order's signal the first time
+        assert signal is not None  # noqa: S101 - the gateway sends it with every order that we did not make
         index = self._engine.host.find(signal.symbol)
         order = Order(
             signal,
@@ -200,21 +216,19 @@ class Mirror(Desk):
 
     def square_off(self, index: int, product: str, ts: int, leg: str = "square-off", why: str = "") -> None:
         """The broker's own exit is due."""
-        if self.net[index] or self.instruments[index].symbol in self._shelf.working:
+        held = self.books[0].positions.get(index, ())
+        if any(p.quantity for p in held) or self.instruments[index].symbol in self._shelf.working:
             self.catch_up(passed=True)
 
     def settle_unsold(self, index: int, product: str, ts: int) -> list[Order]:
         """The session closes: square-off orders that found no trade are settled."""
-        if self.instruments[index].symbol in self._shelf.working:
+        working = self._shelf.working.get(self.instruments[index].symbol, ())
+        late = [order for order in working if order.leg == "square-off"]
+        if late:
             self.catch_up(passed=True)
-        return []
+        return late
 
     def close_session(self, indexes: list[int], ts: int) -> None:
         """The session has closed: what still worked has expired."""
         if any(self.instruments[index].symbol in self._shelf.working for index in indexes):
             self.catch_up(passed=True)
-
-
-def encode(request: Request) -> bytes:
-    """A request as bytes, the same for the same request."""
-    return msgspec.msgpack.encode(request)

@@ -74,6 +74,13 @@ class Portfolio:
         held.append(position)
         return position
 
+    def held(self, index: int, product: str) -> int:
+        """Signed quantity held of one instrument under one product."""
+        for position in self.positions.get(index, ()):
+            if position.product == product:
+                return position.quantity
+        return 0
+
     def book(
         self, index: int, instrument: Instrument, product: str, quantity: int, value: int, cost: int
     ) -> tuple[Position, int]:

@@ -1,13 +1,14 @@
 """What runner and gateway say to each other: a request at a place of the tape, and what it changed.
 
 Every request has an id that follows from the tape, so asking twice is asking once: a runner that starts again asks the
-same questions and gets the recorded answers.
+same questions and gets the recorded answers. The same id with other content is a conflict: see ``recall``.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from alphapanda.errors import ValidationError
 from alphapanda.events import CancelSignal, Signal
 
 
@@ -15,8 +16,8 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     """Where a run stands: ``through`` is the number of the last row its orders met, ``ts`` the tape time, and ``rank``
     what of the things due at ``ts`` has not been handled yet (``day.LAST``: all has been).
 
-    A day begins with its first tick, before what is due earlier that day: ``day_end`` is when the day that has begun
-    ends.
+    A day begins with its first tick, before what is due earlier that day, whatever clocks came before: ``day_end`` is
+    when the day that has begun ends; -1 before the first, or where it is not said.
     """
 
     through: int
@@ -38,7 +39,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class OrderUpdate(msgspec.Struct, frozen=True, tag="order"):
-    """An order as it is now. ``signal`` is set the first time the runner hears of an order the platform made."""
+    """An order as it is now. ``signal`` is set for an order that the platform made; the runner knows all others."""
 
     id: str
     status: str
@@ -94,3 +95,26 @@ class Reply(msgspec.Struct, frozen=True):
     quiet: dict[str, tuple[int, int] | None] = {}
     halt: str = ""
     place: Place = Place(-1, 0, 0)
+
+
+def encode(message: Request | Reply) -> bytes:
+    """As bytes, the same for the same content."""
+    return msgspec.msgpack.encode(message)
+
+
+def recall(request: Request, asked: bytes, answered: bytes) -> Reply:
+    """The recorded answer to a request that was asked before.
+
+    ValidationError (E_CONFLICT) if it was asked with other content: the strategy decided otherwise than before, so its
+    source, its parameters, its data or the platform is not what it was.
+    """
+    if encode(request) != asked:
+        raise ValidationError(
+            f"{request.id} of run {request.run} was decided otherwise before",
+            fix="decide from the tape alone (self.now and self.random; no clock, file or global), and start a strategy "
+            "that was changed as a new run",
+            code="E_CONFLICT",
+            run=request.run,
+            request=request.id,
+        )
+    return msgspec.msgpack.decode(answered, type=Reply)

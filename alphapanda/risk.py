@@ -7,6 +7,7 @@ holds the books. The same rules stand in front of simulated and live orders. A l
 from __future__ import annotations
 
 import math
+from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from alphapanda.orders import Order
 if TYPE_CHECKING:
     from alphapanda.desk import Desk
 
+TIMES_KEPT = 20_000  # of accepted orders, for the rates: no run lags so many behind another
 Check = Callable[[Order, "Desk"], str | None]
 Standing = Callable[
     [int, str, "Desk"], str | None
@@ -445,17 +447,37 @@ def max_leverage(multiple: float) -> Check:
 
 
 def max_rate(count: int, window: int, name: str) -> Check:
-    """At most ``count`` orders of the account pass this rule in any ``window`` nanoseconds of tape time."""
-    times: deque[int] = deque(maxlen=count)
+    """At most ``count`` orders of the account pass this rule in any ``window`` nanoseconds of tape time.
+
+    The runs of one account stand at different places of the tape, so times come in any order.
+    """
+    times: list[int] = []  # sorted
+    most = TIMES_KEPT + 2 * count
 
     def check(order: Order, desk: Desk) -> str | None:
         ts = order.signal.ts
-        if len(times) == count and ts - times[0] < window:
+        if not times or ts >= times[-1]:
+            if len(times) >= count and ts - times[-count] < window:
+                return f"rate: more than {count} orders a {name}"
+            times.append(ts)
+            if len(times) >= most:
+                del times[: most // 2]
+        elif _crowded(times, ts, count, window):
             return f"rate: more than {count} orders a {name}"
-        times.append(ts)
+        else:
+            insort(times, ts)
         return None
 
     return check
+
+
+def _crowded(times: list[int], ts: int, count: int, window: int) -> bool:
+    """Whether ``count`` of the times lie with ``ts`` in one window."""
+    at = bisect_right(times, ts)
+    return any(
+        max(ts, times[first + count - 1]) - min(ts, times[first]) < window
+        for first in range(max(0, at - count), min(at, len(times) - count) + 1)
+    )
 
 
 def strategy_rate(count: int, window: int, name: str) -> Check:

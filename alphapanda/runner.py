@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import sys
 import threading
 from collections import deque
@@ -31,18 +33,25 @@ from alphapanda.buses.redis import RedisBus
 from alphapanda.buses.tapelog import TapeLog
 from alphapanda.buses.ticks import TickReader
 from alphapanda.capsule import load
-from alphapanda.child import Child
+from alphapanda.child import Child, rss_mb
 from alphapanda.clock import monotonic, wall_ns
 from alphapanda.day import LAST
 from alphapanda.engine import Engine
-from alphapanda.errors import AlphaPandaException, AuthorizationError, InfrastructureError, RedisError
+from alphapanda.errors import (
+    AlphaPandaException,
+    AuthorizationError,
+    InfrastructureError,
+    RedisError,
+    UnknownNameError,
+)
 from alphapanda.events import Block, Clock, EventEnvelope, Halt, Topics
+from alphapanda.hub_client import mark
 from alphapanda.mirror import Mirror
 from alphapanda.requests import Place, Reply, Request
 from alphapanda.result import LogLine, RunError
 from alphapanda.rulebook import Rulebook
 from alphapanda.state.journal import replies
-from alphapanda.state.lease import Lease
+from alphapanda.state.lease import Holder, Lease
 from alphapanda.state.managers import KeyValueStateManager
 from alphapanda.strategy import Strategy
 from alphapanda.times import parse_interval
@@ -52,6 +61,8 @@ WAITING = 64  # frames read ahead of the engine
 MOST_ROWS = 8_192  # rows given to the engine at once when it is behind
 ASK_AGAIN = 1.0  # seconds without an answer after which a question is sent again
 KEPT = 10_000  # messages to the gateway that the server holds beyond those it has not read
+SYMBOLS = 5.0  # seconds in which the feed gets a symbol, if anybody has it
+PERFORMANCE = 30.0  # seconds between two lines of the performance channel
 WIND_DOWN = 5.0  # seconds for the last orders of a run that is stopped
 PROGRESS = 0.25  # seconds between two words to the gateway about where we stand
 UNLIKE = "not reproducible"  # the strategy: it depends on something that is not on the tape
@@ -409,6 +420,20 @@ async def begin(
     spec.write(folder)
 
 
+async def listed(spec: RunSpec, log: TapeLog, child: Child) -> None:
+    """Wait until the feed has the run's symbols; UnknownNameError if it does not get them."""
+    until = monotonic() + SYMBOLS
+    while not child.ended.is_set():
+        table = log.instruments()
+        names = [name for one in table for name in (one.symbol, one.tradingsymbol)]
+        missing = [symbol for symbol in spec.symbols if symbol not in names]
+        if not missing:
+            return
+        if monotonic() > until:
+            raise UnknownNameError("symbol", missing[0], [one.symbol for one in table], code="E_SYMBOL")
+        await child.rest(0.2)
+
+
 async def follows(bus: RedisBus, spec: RunSpec, rows: int) -> None:
     """Tell the feed that somebody reads, and how far: a tape waits for its first readers, and for slow ones."""
     try:
@@ -428,6 +453,7 @@ async def serve(folder: Path) -> int:
     if spec.symbols:
         strategy.symbols = spec.symbols
     await begin(spec, strategy, log, folder, child, bus)
+    await listed(spec, log, child)
     lease = Lease(bus.client, spec.namespace, f"strategy:{spec.name}", spec.run)
     await _acquire(lease, child)
     known = replies(child.workspace.journal(spec.namespace), spec.run)
@@ -450,7 +476,7 @@ async def serve(folder: Path) -> int:
         tasks += [
             asyncio.create_task(_feed(reader, run, child, report)),
             asyncio.create_task(report.keep(run, link)),
-            renewing := asyncio.create_task(_renew(lease, run)),
+            renewing := asyncio.create_task(_renew(lease, run, child)),
             asyncio.create_task(child.beat(bus, lambda: report.health(run))),
         ]
         child.ready()
@@ -471,25 +497,29 @@ async def serve(folder: Path) -> int:
 
 
 async def _acquire(lease: Lease, child: Child) -> None:
-    """The lease of this strategy's name. An earlier runner of ours that was killed holds it until it runs out."""
+    """The lease of this strategy's name. What a runner that was killed holds, or we hold ourselves, is taken over."""
+    dead: Holder | None = None
     while not child.ended.is_set():
         try:
-            await lease.acquire()
+            await lease.acquire(replacing=dead)
         except RedisError:
             await child.rest(0.2)
-        except AuthorizationError:
-            holder = await lease.holder()
-            if holder is None or holder.owner != lease.owner:
+        except AuthorizationError as error:
+            dead = error.context["holder"]
+            here = dead is None or dead.host == socket.gethostname()
+            if not here or (dead and dead.pid != os.getpid() and mark(dead.pid)):
                 raise
-            await lease.acquire(replacing=holder)  # the hub reaped it before it started us
-            return
         else:
             return
 
 
-async def _renew(lease: Lease, run: Run) -> None:
+async def _renew(lease: Lease, run: Run, child: Child) -> None:
+    """Hold the lease, also beyond a server that was away for long or forgot everything, unless another took it."""
     try:
-        await lease.keep()
+        while True:
+            with contextlib.suppress(AuthorizationError):
+                await lease.keep()
+            await _acquire(lease, child)
     except AuthorizationError as error:
         logs.channel("error").error("lease.lost", run=run.spec.run, error=error)
         run.stop("die")
@@ -537,6 +567,7 @@ class Report:
         self.received = monotonic()
         self.newest = 0
         self._logged = 0
+        self._measured, self._ticks = monotonic(), 0
 
     def health(self, run: Run) -> dict[str, Any]:
         """What the heartbeat says."""
@@ -555,7 +586,18 @@ class Report:
                 if monotonic() - shown >= 0.5:
                     shown = monotonic()
                     await self.show(run, link)
+                if monotonic() - self._measured >= PERFORMANCE:
+                    self._log_rates(run, link)
             await asyncio.sleep(PROGRESS)
+
+    def _log_rates(self, run: Run, link: Link) -> None:
+        seconds, self._measured = monotonic() - self._measured, monotonic()
+        ticks, self._ticks = run.engine.ticks_seen - self._ticks, run.engine.ticks_seen
+        waits = sorted(link.waits)
+        logs.channel("performance").info(
+            "runner.rates", run=self._spec.run, ticks_per_second=round(ticks / seconds), asked=link.asked,
+            wait_p50_ms=_share(waits, 0.5), wait_p99_ms=_share(waits, 0.99), rss_mb=rss_mb(),
+        )  # fmt: skip
 
     async def show(self, run: Run, link: Link) -> None:
         """The document ``{ns}:runner:{run}``."""
@@ -605,7 +647,7 @@ def main() -> int:
         return 0
     except AlphaPandaException as error:
         logs.channel("error").error("runner.ended", error=error)
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{error.message} [{error.code}]{error.fix and '; '}{error.fix}\n")
         return 1 if isinstance(error, InfrastructureError) else 78
 
 

@@ -5,12 +5,12 @@ All of it is made from the lanes and can be made again at any time; nothing here
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
+from alphapanda.buses.base import encode
 from alphapanda.buses.redis import RedisBus
 from alphapanda.clock import wall_ns
-from alphapanda.events import EventEnvelope, Topics
+from alphapanda.events import SECOND, EventEnvelope, Topics
 from alphapanda.lane import Lane
 from alphapanda.orders import CANCELLED, DENIED, EXPIRED, OPEN, REJECTED, SENT, Order
 from alphapanda.portfolio import Position, worth
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from alphapanda.gateway import Gateway, Hosted
 
 RECENT = 12  # orders in a run's document
+SNAPSHOTS = 2_000  # of the portfolio that the topic keeps
 POINTS = 120  # of its profit curve
 EVENT_OF = {
     SENT: "orders.submitted",
@@ -105,6 +106,9 @@ class Views:
         self._portfolio = PortfolioCache(bus.client, namespace)
         self._risk = RiskStateManager(bus.client, namespace)
         self._portfolio_id = portfolio_id
+        self._bus = bus
+        self._held: set[str] = set()  # positions in the risk books
+        self._published = 0  # tape time of the last snapshot
         self._curves: dict[str, list[tuple[int, int]]] = {}
 
     async def show(self, gateway: Gateway) -> None:
@@ -112,8 +116,10 @@ class Views:
         documents = {run: self._document(hosted) for run, hosted in gateway.runs.items()}
         if documents:
             await self._runs.set_all(documents)
-        await self._portfolio.put(self._portfolio_id, portfolio(gateway, documents))
+        whole = portfolio(gateway, documents)
+        await self._portfolio.put(self._portfolio_id, whole)
         await self._show_risk(gateway, documents)
+        await self._publish(gateway, whole)
 
     def _document(self, hosted: Hosted) -> dict[str, Any]:
         spec, lane = hosted.spec, hosted.lane
@@ -152,12 +158,35 @@ class Views:
 
     async def _show_risk(self, gateway: Gateway, documents: dict[str, dict[str, Any]]) -> None:
         prices: dict[str, RecentPrice] = {}
+        held: set[str] = set()
         for run, document in documents.items():
             for position in document["positions"]:
-                prices[position["symbol"]] = RecentPrice(position["last"], document["tape_ts"])
-                await self._risk.put_position(f"{run}:{position['symbol']}:{position['product']}", position)
-        with contextlib.suppress(ValueError):
-            await self._risk.set_prices({s: p for s, p in prices.items() if p.price > 0})
+                if position["last"] > 0:
+                    prices[position["symbol"]] = RecentPrice(position["last"], document["tape_ts"])
+                held.add(identifier := f"{run}:{position['symbol']}:{position['product']}")
+                await self._risk.put_position(identifier, position)
+        if gone := self._held - held:
+            await self._risk.remove_positions(*gone)
+        self._held = held
+        if prices:
+            await self._risk.set_prices(prices)
+        account = gateway.account
+        if account.orders_today:
+            counted = await self._risk.counted("orders", account.day)
+            await self._risk.count("orders", account.day, account.orders_today - counted)
+
+    async def _publish(self, gateway: Gateway, document: dict[str, Any]) -> None:
+        """The portfolio as an event, once for each ``snapshot_seconds`` of tape time."""
+        ts, every = document["tape_ts"], gateway.settings.portfolio_manager.snapshot_seconds * SECOND
+        if ts - self._published < every:
+            return
+        self._published = ts
+        identity = f"pnl:{self._portfolio_id}:{ts}"
+        event = EventEnvelope(
+            id=identity, type="pnl.snapshots", ts=ts, source="gateway", namespace=gateway.namespace,
+            key=self._portfolio_id, correlation_id=identity, trace_id=identity, data=document,
+        )  # fmt: skip
+        await self._bus.publish(Topics.of(gateway.namespace, "pnl.snapshots"), encode(event), bound=SNAPSHOTS)
 
 
 def portfolio(gateway: Gateway, documents: dict[str, dict[str, Any]]) -> dict[str, Any]:

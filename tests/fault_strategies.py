@@ -42,6 +42,38 @@ class Busy(ap.Strategy):
         self.state.booked.append([fill.order_id, fill.number, fill.position])
 
 
+class Punctual(ap.Strategy):
+    """Buys one share every second of market, whether or not there is a market."""
+
+    symbols = ["NSE:INFY"]
+
+    def on_start(self) -> None:
+        self.every("1s", self.enter)
+
+    def enter(self) -> None:
+        self.buy("NSE:INFY", 1)
+
+
+class Metronome(ap.Strategy):
+    """In and out of one share, a limit order left behind each time: there is always something to halt."""
+
+    symbols = ["NSE:RELIANCE"]
+
+    def on_start(self) -> None:
+        self.every("3s", self.turn)
+
+    def turn(self) -> None:
+        symbol = "NSE:RELIANCE"
+        if not self.last_price(symbol) > 0:
+            return
+        if self.position(symbol).quantity:
+            self.cancel_all()
+            self.order_target(symbol, 0)
+        else:
+            self.buy(symbol, 1)
+            self.buy(symbol, 2, limit=self.round_price(symbol, self.last_price(symbol) * 0.97))
+
+
 class Storm(ap.Strategy):
     """Out of hand: an order a tick."""
 
@@ -58,3 +90,19 @@ class Slow(ap.Strategy):
 
     def on_bar(self, bar: ap.Bar) -> None:
         time.sleep(2.0)
+
+
+class Broken(ap.Strategy):
+    """Buys, then meets what its writer did not think of."""
+
+    symbols = ["NSE:TCS"]
+
+    def on_start(self) -> None:
+        self.state.seen = 0
+
+    def on_tick(self, tick: ap.Tick) -> None:
+        self.state.seen += 1
+        if self.state.seen == 3:
+            self.buy(tick.symbol, 1)
+        if self.state.seen == 20:
+            raise ZeroDivisionError("nobody thought of this")

@@ -8,15 +8,20 @@ plain backtest of the same ticks decides and fills.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
+import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from unittest import mock
 
 import msgspec
 import redis
@@ -25,15 +30,24 @@ import alphapanda as ap
 from alphapanda.capsule import freeze
 from alphapanda.errors import AlphaPandaException
 from alphapanda.gateway import limits_of
-from alphapanda.hub_client import HubClient
-from alphapanda.requests import FillUpdate, Reply, Request
+from alphapanda.hub_client import HubClient, children
+from alphapanda.orders import DENIED
+from alphapanda.requests import FillUpdate, OrderUpdate, Reply, Request
 from alphapanda.settings import Settings
 from alphapanda.strategy import Strategy
 from alphapanda.tapes.tape import Tape
 from alphapanda.traders.paper import fills_of
 from alphapanda.workspace import Workspace
 
+REPO = Path(__file__).parents[1]
 Ledger = dict[str, list[tuple[Any, ...]]]
+UNEXPECTED = (  # in the logs: whatever is thrown at the platform, none of these follows
+    "gateway.replay_differs",
+    "request.conflict",
+    "runner.failed",
+    "hub.fault",
+    "message.dead",
+)
 
 
 class Rig:
@@ -52,15 +66,16 @@ class Rig:
                 "FEED__WAIT_FOR_RUNS": 1,
                 "FEED__RECORD": 0,
             } | settings
-        self.env = {**os.environ, **{name: str(value) for name, value in settings.items()}}
+        outer = {name: value for name, value in os.environ.items() if name != "ALPHAPANDA_HOME"}
+        self.env = {**outer, **{name: str(value) for name, value in settings.items()}}
         self.hub = HubClient(self.workspace)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Rig:
+    def __enter__(self) -> Self:
         self.up()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         with contextlib.suppress(AlphaPandaException):
             self.hub.ask({"do": "shutdown"}, 10.0)
         if self.process is not None:
@@ -68,6 +83,9 @@ class Rig:
                 self.process.wait(10.0)
             self.process.kill()
             self.process.wait()
+        if kind is None:
+            self.until(lambda: not children(self.workspace), 5.0, "nobody is left behind")
+        shutil.rmtree(self.workspace.runtime, ignore_errors=True)
 
     def up(self) -> None:
         """Start the hub and wait until it serves."""
@@ -81,10 +99,10 @@ class Rig:
 
     # ── runs ─────────────────────────────────────────────────────────────────────────────────────
 
-    def run(self, strategy: Strategy, **more: Any) -> str:
-        """Have the hub run a strategy; returns the run's id."""
+    def ask_run(self, strategy: Strategy, **more: Any) -> dict[str, Any]:
+        """Have the hub run a strategy; returns its answer."""
         capsule = freeze(strategy)
-        answer = self.hub.ask(
+        return self.hub.ask(
             {
                 "do": "run", "namespace": "paper", "name": strategy.name, "class_name": capsule.class_name,
                 "module": capsule.source, "digest": capsule.digest, "parameters": strategy.params,
@@ -92,11 +110,22 @@ class Rig:
             },
             60.0,
         )  # fmt: skip
-        return answer["run"]
+
+    def run(self, strategy: Strategy, **more: Any) -> str:
+        """Have the hub run a strategy; returns the run's id."""
+        return self.ask_run(strategy, **more)["run"]
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """``alphapanda ARGUMENTS`` in the workspace."""
+        return subprocess.run(
+            [sys.executable, "-P", "-c", "from alphapanda.cli import main; raise SystemExit(main())", *arguments],
+            env=self.env, cwd=self.root, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
 
     def server(self) -> redis.Redis:
         """A client of the workspace's server."""
-        return redis.Redis(unix_socket_path=str(self.workspace.server_socket), socket_timeout=1.0)
+        given = self.env.get("REDIS__UNIX_SOCKET", str(self.workspace.server_socket))
+        return redis.Redis(unix_socket_path=given, socket_timeout=1.0)
 
     def document(self, key: str) -> dict[str, Any]:
         """A JSON document; {} if it is not there or nobody answers."""
@@ -105,38 +134,81 @@ class Rig:
             return json.loads(raw) if raw else {}
         return {}
 
+    def topic_length(self, topic: str) -> int:
+        """How many messages a topic holds."""
+        with self.server() as server:
+            return int(server.xlen(topic))  # pyright: ignore[reportArgumentType] - a client that does not wait
+
     def seq(self, run: str) -> int:
         """The last row a run has played."""
         return self.document(f"paper:runner:{run}").get("seq", -1)
 
+    def plays(self, run: str, row: int = 0) -> None:
+        """Wait until a run has played beyond a row, or there is no more."""
+
+        def there() -> bool:
+            return self.seq(run) > row or self.document("health:feed").get("state") == "ended"
+
+        self.until(there, 60.0, f"{run} has played row {row}")
+
     def played(self, run: str) -> bool:
-        """Whether runner and gateway have seen the whole tape."""
+        """Whether runner and gateway have seen the whole tape, and the end of its day."""
         assert self.tape is not None
-        last = self.tape.rows - 1
-        ended = self.document("health:feed").get("state") == "ended"
-        return ended and self.seq(run) >= last and self.document(f"paper:run:{run}").get("seq", -1) >= last
+        feed, shown = self.document("health:feed"), self.document(f"paper:run:{run}")
+        ended = feed.get("state") == "ended" and feed["row"] == self.tape.rows
+        return ended and shown.get("seq", -1) >= self.tape.rows - 1 and shown["tape_ts"] >= feed["clock"]
 
     # ── faults ───────────────────────────────────────────────────────────────────────────────────
 
     def pid(self, role: str) -> int:
-        """The process of a role now: hub, server, feed, gateway:paper, runner:RUN; 0 while there is none."""
+        """The process of a role that serves: hub, server, feed, gateway:paper, runner:RUN; 0 while none does."""
         if role == "hub":
             return self.process.pid if self.process else 0
-        with contextlib.suppress(AlphaPandaException):
-            status = self.hub.ask({"do": "status"}, 5.0)
-            if role == "server":
-                return status["server"].get("pid") or 0
-            return next((child["pid"] or 0 for child in status["children"] if child["role"] == role), 0)
-        return 0
+        status = self.hub.ask({"do": "status"}, 5.0)
+        if role == "server":
+            return (status["server"].get("pid") or 0) if status["server"]["alive"] else 0
+        found = [child for child in status["children"] if child["role"] == role and child["state"] == "ready"]
+        return found[0]["pid"] if found else 0
 
     def signal(self, role: str, number: int = signal.SIGKILL) -> int:
         """Send a signal to a role's process, once there is one; returns its pid."""
-        pid = self.until(lambda: self.pid(role), 30.0, f"{role} has a process")
+        pid = self.until(lambda: self.pid(role), 60.0, f"{role} has a process")
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         return pid
 
-    def until(self, done: Any, seconds: float, what: str) -> Any:
+    def kill(self, role: str) -> None:
+        """kill -9, and wait until another process of the role serves."""
+        before = self.signal(role)
+        if role == "hub":
+            assert self.process is not None
+            self.process.wait(5.0)
+            self.up()
+        self.until(lambda: self.pid(role) not in (0, before), 60.0, f"{role} is back")
+
+    @contextlib.contextmanager
+    def stopped(self, role: str) -> Iterator[None]:
+        """SIGSTOP now, SIGCONT later."""
+        pid = self.signal(role, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def disk_full(self, role: str) -> Iterator[None]:
+        """No file of a role's process can grow."""
+        pid = self.until(lambda: self.pid(role), 60.0, f"{role} has a process")
+        before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, before[1]))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+    def until(self, done: Callable[[], Any], seconds: float, what: str) -> Any:
         """Wait until something holds; AssertionError names what did not, with the processes' last words."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -146,53 +218,78 @@ class Rig:
             time.sleep(0.05)
         raise AssertionError(f"not within {seconds} s: {what}\n{self.last_words()}")
 
+    # ── what was written ─────────────────────────────────────────────────────────────────────────
+
+    def logged(self, channel: str) -> list[dict[str, Any]]:
+        """The lines of a log channel."""
+        path = self.workspace.logs / f"{channel}.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def complaints(self) -> list[str]:
+        """What the error log says that must not happen."""
+        return [str(line)[:1000] for line in self.logged("error") if line["event"] in UNEXPECTED]
+
     def last_words(self) -> str:
         """The newest lines of the error log and of the hub."""
-        lines: list[str] = []
-        for path in [*sorted(self.workspace.logs.glob("error*")), self.root / "hub.err"]:
-            if path.exists():
-                lines += [
-                    f"{path.name}: {line[:400]}"
-                    for line in path.read_text("utf-8", "replace").splitlines()[-5:]
-                ]
-        return "\n".join(lines)
+        lines = [str(line)[:400] for line in self.logged("error")[-8:]]
+        path = self.root / "hub.err"
+        text = path.read_text("utf-8", "replace") if path.exists() else ""
+        return "\n".join([*lines, *text.splitlines()[-5:]])
 
     # ── the ledger ───────────────────────────────────────────────────────────────────────────────
 
+    def journal(self, run: str) -> list[tuple[Request, Reply, int]]:
+        """What a run asked, what it was answered, and when (wall ns)."""
+        path = self.workspace.journal("paper")
+        if not path.exists():
+            return []
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
+            rows = file.execute(
+                "SELECT body, reply, at FROM entry WHERE run = ? AND kind = 'request' ORDER BY number", (run,)
+            ).fetchall()
+        unpack = msgspec.msgpack.decode
+        return [(unpack(body, type=Request), unpack(reply, type=Reply), at) for body, reply, at in rows]
+
+    def orders(self, run: str) -> dict[str, OrderUpdate]:
+        """Every order of a run as it was last told."""
+        updates = (update for _, reply, _ in self.journal(run) for update in reply.updates)
+        return {update.id: update for update in updates if isinstance(update, OrderUpdate)}
+
+    def accepted(self, run: str) -> int:
+        """How many of a run's signals passed the rules."""
+        return sum(order.status != DENIED and not order.leg for order in self.orders(run).values())
+
+    def last_accepted(self, run: str) -> int:
+        """When a signal passed the rules for the last time: wall ns."""
+        orders = self.orders(run)
+        asked = [(q.signal.id, at) for q, _, at in self.journal(run) if q.signal is not None]
+        return max(at for name, at in asked if orders[name].status != DENIED)
+
     def ledger(self, run: str) -> Ledger:
         """Signals, cancels and fills of a run, from the journal's file."""
-        rows = sqlite3.connect(f"file:{self.workspace.journal('paper')}?mode=ro", uri=True).execute(
-            "SELECT body, reply FROM entry WHERE run = ? AND kind = 'request' ORDER BY number", (run,)
-        )
         found: Ledger = {"signals": [], "cancels": [], "fills": []}
-        for body, answer in rows:
-            request = msgspec.msgpack.decode(body, type=Request)
-            if (signal := request.signal) is not None:
-                found["signals"].append(
-                    (signal.id, signal.ts, signal.symbol, signal.quantity, signal.limit, signal.stop)
-                )
+        for request, reply, _ in self.journal(run):
+            if (s := request.signal) is not None:
+                found["signals"].append((s.id, s.ts, s.symbol, s.quantity, s.limit, s.stop))
             if request.cancel is not None:
                 found["cancels"].append((request.cancel.seq, request.cancel.order_id))
-            for update in msgspec.msgpack.decode(answer, type=Reply).updates:
-                if isinstance(update, FillUpdate):
-                    found["fills"].append(
-                        (
-                            update.order_id,
-                            update.number,
-                            update.seq,
-                            update.ts,
-                            update.quantity,
-                            update.price_units,
-                            update.charges,
-                        )
-                    )
+            found["fills"] += [
+                (f.order_id, f.number, f.seq, f.ts, f.quantity, f.price_units, f.charges)
+                for f in reply.updates
+                if isinstance(f, FillUpdate)
+            ]
         return found
 
+    def ran_ahead(self, run: str) -> int:
+        """How many answers came late: the gateway had gone on alone after ten seconds without a word."""
+        return sum(reply.place.through > request.place.through for request, reply, _ in self.journal(run))
 
-def undisturbed(strategy: Strategy, tape: Tape) -> Ledger:
+
+def undisturbed(strategy: Strategy, tape: Tape, **settings: Any) -> Ledger:
     """What one plain backtest of the tape decides and fills, under the gateway's rules."""
-    settings = Settings.load(None)
-    result = ap.backtest(strategy, tape, limits=limits_of(settings), fills=fills_of(settings)).result
+    with mock.patch.dict(os.environ, {name: str(value) for name, value in settings.items()}):
+        loaded = Settings.load(None)
+    result = ap.backtest(strategy, tape, limits=limits_of(loaded), fills=fills_of(loaded)).result
     signals = [order.signal for order in result.orders if not order.leg]
     return {
         "signals": [(s.id, s.ts, s.symbol, s.quantity, s.limit, s.stop) for s in signals],
@@ -201,3 +298,38 @@ def undisturbed(strategy: Strategy, tape: Tape) -> Ledger:
             (f.order_id, f.number, f.seq, f.ts, f.quantity, f.price_units, f.charges) for f in result.fills
         ],
     }
+
+
+class Kernel:
+    """A real IPython kernel whose working directory is the workspace."""
+
+    def __init__(self, rig: Rig) -> None:
+        from jupyter_client.manager import KernelManager
+
+        places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")
+        own = {name: str(rig.root / name.lower()) for name in places} | {"JUPYTER_NO_CONFIG": "1"}
+        self.manager: Any = KernelManager(kernel_name="python3")
+        self.manager.start_kernel(
+            env={**rig.env, **own, "PYTHONPATH": str(REPO), "PYTHONWARNINGS": "ignore"}, cwd=str(rig.root)
+        )
+        self.client: Any = self.manager.blocking_client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def cell(self, code: str) -> str:
+        """What a cell printed; an error in it fails the test."""
+        heard = io.StringIO()
+
+        def hook(message: dict[str, Any]) -> None:
+            if message["msg_type"] == "stream":
+                heard.write(message["content"]["text"])
+
+        reply = self.client.execute_interactive(code, timeout=60, output_hook=hook)
+        assert reply["content"]["status"] == "ok", reply["content"]
+        return heard.getvalue().strip()
+
+    def kill(self) -> None:
+        """kill -9."""
+        os.kill(self.manager.provisioner.pid, signal.SIGKILL)
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)

@@ -49,13 +49,13 @@ class Desk:
             table=lambda: tape.instruments, after=0, trade_from=0,
         )  # fmt: skip
 
-    def order(self, row: int, symbol: str, quantity: int, **prices: int) -> Reply:
+    def order(self, row: int, symbol: str, quantity: int, stop: int | None = None) -> Reply:
         block = next(b for b in self.blocks if row < b.first + len(b))
         ts = int(block.ts[row - block.first])
         index = self.tape.symbols.index(symbol)
         before = [i for i in range(row - block.first + 1) if block.instrument[i] == index]
         reference = int(block.price[before[-1]])
-        signal = Signal("Manual", row, 0, ts, symbol, quantity, reference, **prices)
+        signal = Signal("Manual", row, 0, ts, symbol, quantity, reference, stop=stop)
         return self.ask(Request("run", signal.id, Place(row, ts, LAST), signal=signal))
 
     def ask(self, request: Request) -> Reply:

@@ -18,7 +18,7 @@ import msgspec
 
 from alphapanda.errors import DatabaseError
 
-Kind = Literal["attach", "request", "operator", "end"]
+Kind = Literal["attach", "request", "operator", "end", "done"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
@@ -84,6 +84,12 @@ class Journal:
                 "SELECT number, kind, run, id, body, reply, at FROM entry ORDER BY number"
             ):
                 yield Entry(*row)
+
+    def done_before(self, at: int) -> set[str]:
+        """Runs that had ended, with nothing open, before a wall time."""
+        with _told(self.path):
+            rows = self._connection.execute("SELECT run FROM entry WHERE kind = 'done' AND at < ?", (at,))
+            return {run for (run,) in rows}
 
     def close(self) -> None:
         """Let go of file and lock."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from alphapanda.exchange import Exchange, Fills
+from alphapanda.exchange import UNLIMITED, Exchange, Fills
 from alphapanda.orders import Order
 from alphapanda.traders.base import Mode, Trader
 
@@ -16,25 +16,27 @@ if TYPE_CHECKING:
 class PaperVenue(Exchange):
     """The simulated exchange of one paper desk.
 
-    A strategy's order waits until it is on record and the trader executes it; the platform's own exits are made while
-    the tape is being played and meet the very next tick.
+    A strategy's order is in the book at once, where rules and cancels find it, and waits there until it is on record
+    and the trader executes it; the platform's own exits are made while the tape is being played and meet the very next
+    tick.
     """
 
     def __init__(self, fills: Fills, desk: Desk) -> None:
         super().__init__(fills, desk)
         self.pending: list[Order] = []
+        self._arrival: dict[str, int] = {}  # when the venue will see them
         self.withdrawn: list[Order] = []  # nothing ever waits here: a simulated cancel is done at once
 
     def add(self, order: Order, ts: int) -> None:
         """See the class."""
-        if order.leg:
-            super().add(order, ts)
-        else:
+        super().add(order, ts)
+        if not order.leg:
             self.pending.append(order)
+            self._arrival[order.id], order.active_ts = order.active_ts, UNLIMITED
 
     def execute(self, order: Order) -> None:
         """It is on record: from here on it meets the market."""
-        super().add(order, order.signal.ts)
+        order.active_ts = self._arrival.pop(order.id)
 
 
 class PaperTrader(Trader):

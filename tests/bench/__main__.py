@@ -1,8 +1,8 @@
 """`python -m tests.bench`: how fast and how lean we are, as ratios taken within rounds of fresh processes.
 
 The yardstick is floor (a), the tightest hand-written loop (``floor.py``); beside it stands the ratio to
-``books``, the same job with fills, position and cash as a person would write it by hand. Nothing here
-fails: it prints and writes.
+``books``, the same job with fills, position and cash as a person would write it by hand. After it come
+the figures of live paper trading (``live.py``). Nothing here fails: it prints and writes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from rich.table import Table
 
 from tests.bench import job as sma
 from tests.bench.child import OUT, ROOT, ChildFailed, Result, measure
+from tests.bench.live import live
 from tests.bench.machine import header, ignore_output
 
 MILLION = 1_000_000
+LIVE_ROUNDS = 3  # a round of the live figures takes two minutes
 HEAVY = (
     "panel",
     "redis",
@@ -297,7 +299,7 @@ def show(console: Console, sheet: Sheet) -> None:
 def main() -> None:
     """Run the rounds."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round, about a minute")
+    parser.add_argument("--quick", action="store_true", help="one round, about three minutes")
     parser.add_argument("--rounds", type=int, help="6, or 1 with --quick")
     options = parser.parse_args()
     count = options.rounds or (1 if options.quick else 6)
@@ -330,6 +332,7 @@ def main() -> None:
         json.dumps({"header": header(), "rows": sheet.rows, "rounds": raw}, indent=1)
     )
     console.print(f"written to {(OUT / 'bench.json').relative_to(ROOT)}")
+    live(console, min(count, LIVE_ROUNDS), options.quick)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,186 @@
+"""The one thread that looks at what the other processes wrote, for all runs of a session, four times a second.
+
+It reads documents and files, makes views of them and hands each to its run when something changed. It prints nothing,
+and no server or file that goes missing ends it: what was read last stays, marked as lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from alphapanda.clock import wall_ns
+from alphapanda.notebook.view import ENDS, Books, View, Vitals, state_of
+from alphapanda.server import address
+from alphapanda.settings import RedisSettings, Settings
+from alphapanda.workspace import RunSpec, Workspace
+
+D = TypeVar("D", Books, Vitals)
+PERIOD = 0.25  # seconds
+AFTER = 12  # rounds that a run is looked at after its end: the last figures may come late
+
+
+class Watched(Protocol):
+    """A run as the poller sees it."""
+
+    @property
+    def view(self) -> View:
+        """What it was handed last."""
+        ...
+
+    def take(self, view: View) -> None:
+        """Something changed."""
+        ...
+
+    def beat(self) -> None:
+        """Nothing did."""
+        ...
+
+
+def open_server(workspace: Workspace, settings: Settings) -> redis.Redis:
+    """A blocking client of the workspace's server; it connects when first used and repeats nothing by itself."""
+    given: RedisSettings = settings.redis
+    options: dict[str, Any] = {
+        "username": given.username,
+        "password": given.password.get_secret_value() if given.password else None,
+        "socket_timeout": given.timeout_seconds,
+        "socket_connect_timeout": given.timeout_seconds,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    where = address(workspace, settings)
+    if isinstance(where, str):
+        return redis.Redis.from_url(where, **options)  # pyright: ignore[reportUnknownMemberType]
+    return redis.Redis(unix_socket_path=str(where), db=given.database, **options)
+
+
+class Poller:
+    """Keeps the views of a session's runs. ``lost``: wall time since when the server has not answered, else 0."""
+
+    def __init__(self, workspace: Workspace, namespace: str, open_client: Callable[[], redis.Redis]) -> None:
+        self.workspace, self.namespace = workspace, namespace
+        self.lost = 0
+        self._open_client = open_client
+        self._client: redis.Redis | None = None
+        self._runs: dict[str, Watched] = {}
+        self._raw: dict[str, list[bytes | None]] = {}
+        self._after: dict[str, int] = {}
+        self._wake, self._closed = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def watch(self, run: str, watched: Watched) -> None:
+        """Look after this run from now on."""
+        with self._lock:
+            self._runs[run], self._after[run] = watched, AFTER
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._keep, name="alphapanda-views", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed.set()
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(1.0)
+        if self._client is not None:
+            self._client.close()
+
+    def _keep(self) -> None:
+        while not self._closed.is_set():
+            with contextlib.suppress(Exception):  # a fault in one round must not be the last round
+                self.look()
+            self._wake.wait(PERIOD if self._runs else None)
+            self._wake.clear()
+
+    def look(self) -> None:
+        """One round."""
+        with self._lock:
+            runs = dict(self._runs)
+        raws = self._read(list(runs))
+        halt = self._halt()
+        for run, watched in runs.items():
+            made = self._made(watched.view, raws.get(run), self._spec(run), halt)
+            with contextlib.suppress(Exception):  # a card that cannot be sent must not hold up the others
+                if made != watched.view:
+                    watched.take(made)
+                else:
+                    watched.beat()
+            if made.ended:
+                self._after[run] -= 1
+                if self._after[run] <= 0:
+                    with self._lock:
+                        self._runs.pop(run, None)
+
+    def _read(self, runs: list[str]) -> dict[str, list[bytes | None]]:
+        """Both documents of every run in one round trip; those that did not change are left out."""
+        keys = [f"{self.namespace}:{kind}:{run}" for run in runs for kind in ("run", "runner")]
+        if not keys:
+            return {}
+        if self._client is None:
+            self._client = self._open_client()
+        try:
+            found: list[Any] = self._client.mget(keys)  # pyright: ignore[reportAssignmentType, reportUnknownMemberType]
+        except (redis.RedisError, OSError):
+            self.lost = self.lost or wall_ns()
+            self._client.close()
+            self._client = None
+            return {}
+        self.lost = 0
+        pairs = {run: found[2 * i : 2 * i + 2] for i, run in enumerate(runs)}
+        changed = {run: pair for run, pair in pairs.items() if pair != self._raw.get(run)}
+        self._raw.update(changed)
+        return changed
+
+    def _spec(self, run: str) -> RunSpec | None:
+        try:
+            return RunSpec.read(self.workspace.runs / run)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def _halt(self) -> str:
+        """Why the namespace takes no order; empty if it does."""
+        try:
+            flag = self.workspace.halt_flag(self.namespace).read_bytes()
+        except OSError:
+            return ""
+        try:
+            found = msgspec.json.decode(flag, type=dict[str, Any])
+        except msgspec.MsgspecError:
+            return "its flag cannot be read"
+        return str(found.get("reason") or "no reason was given")
+
+    def _made(self, view: View, raw: list[bytes | None] | None, spec: RunSpec | None, halt: str) -> View:
+        books, pulse = view.books, view.pulse
+        if raw is not None:
+            books, pulse = _decoded(raw[0], Books, books), _decoded(raw[1], Vitals, pulse)
+        hub_says = spec.state if spec is not None else view.hub_says
+        reason = (spec.reason if spec is not None else "") or books.reason or view.reason
+        return msgspec.structs.replace(
+            view,
+            state=state_of(hub_says, books, pulse),
+            hub_says=hub_says,
+            reason=reason,
+            detached=spec.detached if spec is not None else view.detached,
+            books=books,
+            pulse=pulse,
+            lost=0 if hub_says in ENDS else self.lost,
+            halt="" if hub_says in ENDS else halt,
+        )
+
+
+def _decoded(raw: bytes | None, kind: type[D], before: D) -> D:
+    """A document; what was read before where it is gone (a server that lost its data) or cannot be read."""
+    if raw is None:
+        return before
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.MsgspecError:
+        return before

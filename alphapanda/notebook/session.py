@@ -1,0 +1,248 @@
+"""A notebook's line to the hub of its workspace, in one namespace: what ``ap.connect()`` gives.
+
+    session = await ap.connect()
+    run = await session.run(OpeningRange(minutes=10))
+    await session.stop()
+
+The session holds its runs alive: when the kernel ends, its paper runs end, unless they are detached. It keeps two
+daemon threads (the hold, the poller) and nothing else, so Python ends when it wants to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import getpass
+import os
+import socket
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from alphapanda.capsule import Capsule, freeze
+from alphapanda.clock import wall_ns
+from alphapanda.errors import ValidationError
+from alphapanda.hub_client import HubClient, mark
+from alphapanda.notebook import face
+from alphapanda.notebook.connecting import connect, connect_sync
+from alphapanda.notebook.handle import Run
+from alphapanda.notebook.poller import Poller, open_server
+from alphapanda.notebook.status import Overview
+from alphapanda.notebook.view import View
+from alphapanda.notebook.waits import Blocking, blocking, in_thread
+from alphapanda.settings import Settings
+from alphapanda.strategy import Strategy
+from alphapanda.workspace import Workspace, replace_file
+
+if TYPE_CHECKING:
+    import redis
+
+__all__ = ["Session", "connect", "connect_sync"]
+
+START_SECONDS = 40.0  # for a gateway and a runner
+HALT = 2  # the level that stops new orders and lets cancels pass
+OVERRIDES = ("bar", "product", "warmup")  # what an instance may set besides its parameters
+
+
+def client_id() -> str:
+    """This process, by a name that no later process shares."""
+    return f"{socket.gethostname()}:{os.getpid()}:{mark(os.getpid())}"
+
+
+class Session:
+    """What a notebook does in one namespace; ``.sync`` has the same without await. Left as a context, it stops all."""
+
+    def __init__(self, workspace: Workspace, namespace: str, hub: HubClient, quiet: bool = False) -> None:
+        self.workspace, self.namespace, self.hub, self.quiet = workspace, namespace, hub, quiet
+        env = workspace.root / ".env"
+        self.settings = Settings.load(env if env.exists() else None)
+        self.client = client_id()
+        self.closed = False
+        self.sync = Blocking(self)
+        self._runs: dict[str, Run] = {}
+        self._hold = hub.hold(self.client)
+        self._poller = Poller(workspace, namespace, self.open_server)
+
+    def open_server(self) -> redis.Redis:
+        """A blocking client of the server."""
+        return open_server(self.workspace, self.settings)
+
+    # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(
+        self,
+        strategy: Strategy | type[Strategy],
+        *,
+        capital: float | None = None,
+        detach: bool = False,
+        replace: bool | None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> Run:
+        """Run a strategy in a process of its own; returns as soon as the hub has it.
+
+        The class is frozen with all it needs. The same once more gives the run there is; an edited class takes the
+        place of the run it came from. ``capital`` is rupees (else the settings'). A strategy that another notebook runs
+        in another version is refused (AuthorizationError E_LEASE) unless ``replace``. ``detach``: it outlives this
+        kernel.
+        """
+        self._check_open()
+        made = strategy() if isinstance(strategy, type) else strategy
+        capsule = freeze(made)
+        request = self._request(made, capsule, name, capital, seed)
+        before = self._running(request["name"])
+        if before is not None and not before.same(request):
+            self._say(f"{request['name']} has changed: replacing run {before.id}")
+        request |= {"detach": detach, "replace": bool(replace)}
+        answer = await in_thread(self.hub.ask, request, START_SECONDS)
+        run = self._runs.get(answer["run"])
+        if run is None:
+            run = self._runs[answer["run"]] = Run(self, _view(answer["run"], request), request, capsule)
+        self._poller.watch(run.id, run)
+        if answer["attached"]:
+            self._say(f"{request['name']} is unchanged: this is its run {run.id}")
+        elif answer["replaced"] and before is None:
+            self._say(f"replaced run {answer['replaced']}")
+        return run
+
+    def _request(
+        self, strategy: Strategy, capsule: Capsule, name: str | None, capital: float | None, seed: int
+    ) -> dict[str, Any]:
+        if not strategy.symbols:
+            raise ValidationError(
+                f"{strategy.name} names no symbols",
+                fix='set symbols = ["NSE:INFY"] in the class',
+                code="E_STRATEGY",
+            )
+        if capital is not None and not 0 < capital < 1e13:
+            raise ValidationError(
+                f"capital {capital!r}", fix="pass rupees, such as 1_000_000", code="E_PARAM"
+            )
+        values = {name: _plain(value) for name, value in strategy.params.items()}
+        kind = type(strategy)
+        values |= {n: getattr(strategy, n) for n in OVERRIDES if getattr(strategy, n) != getattr(kind, n)}
+        return {
+            "do": "run",
+            "namespace": self.namespace,
+            "name": name or strategy.name,
+            "class_name": capsule.class_name,
+            "module": capsule.source,
+            "digest": capsule.digest,
+            "parameters": values,
+            "symbols": list(strategy.symbols),
+            "capital": None if capital is None else round(capital * 100),
+            "client": self.client,
+            "seed": seed,
+        }
+
+    def _running(self, name: str) -> Run | None:
+        return next((run for run in reversed(self.runs) if run.name == name and not run.view.ended), None)
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of this notebook, in the order they were started."""
+        return list(self._runs.values())
+
+    async def stop(self, flatten: bool = False) -> None:
+        """Stop every run of this notebook; ``flatten`` closes their positions too."""
+        await asyncio.gather(*(run.stop(flatten) for run in self.runs if not run.view.ended))
+
+    # ── the namespace ────────────────────────────────────────────────────────────────────────────────────────
+
+    def status(self) -> Overview:
+        """Processes and runs of the whole workspace, as a table."""
+        return Overview(self.hub.ask({"do": "status"}, 5.0), self.client)
+
+    def halt(self, reason: str) -> None:
+        """No new order in this namespace from now on, whoever asks; working orders can still be cancelled.
+
+        It is a file the gateway looks at before each order, so it works while hub and server do not answer. A person
+        lifts it: ``alphapanda kill paper --lift REASON``.
+        """
+        halt(self.workspace, self.namespace, reason)
+        self._say(
+            f"{self.namespace} is halted: {reason}; `alphapanda kill {self.namespace} --lift REASON` lifts it"
+        )
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def close(self) -> None:
+        """Let go: runs that are not detached end five seconds later."""
+        self.closed = True
+        self._poller.close()
+        self._hold.close()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValidationError(
+                "this session is closed", fix="session = await ap.connect()", code="E_CLOSED"
+            )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.stop()
+        finally:
+            self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        blocking(self.__aexit__, kind, error, trace)
+
+    # ── shown ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> list[str]:
+        state = "closed" if self.closed else "connected"
+        count = len(self._runs)
+        return [
+            f"{self.namespace} · {state} · {count or 'no'} run{'s' * (count != 1)} of this notebook",
+            *(f"  {run.id:<24} {face.line(run.view)}" for run in self.runs),
+        ]
+
+    def _say(self, sentence: str) -> None:
+        if not self.quiet:
+            sys.stdout.write(sentence + "\n")
+
+
+def halt(workspace: Workspace, namespace: str, reason: str) -> None:
+    """Set the kill switch of a namespace; a stricter one stays as it is."""
+    if not reason.strip():
+        raise ValidationError("a halt without a reason", fix='say why: halt("fat finger")')
+    flag = workspace.halt_flag(namespace)
+    try:
+        standing = msgspec.json.decode(flag.read_bytes(), type=dict[str, Any]).get("level", HALT)
+    except (OSError, msgspec.MsgspecError):
+        standing = HALT
+    level = max(standing, HALT) if isinstance(standing, int) else HALT
+    told = {"level": level, "reason": reason, "by": getpass.getuser(), "at": wall_ns()}
+    replace_file(flag, msgspec.json.encode(told))
+
+
+def _view(run: str, request: dict[str, Any]) -> View:
+    return View(
+        run=run,
+        namespace=request["namespace"],
+        name=request["name"],
+        digest=request["digest"],
+        parameters=request["parameters"],
+        symbols=request["symbols"],
+        detached=request["detach"],
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A parameter's value as JSON has it; a choice of an enum travels by its name."""
+    return value.name if isinstance(value, enum.Enum) else value

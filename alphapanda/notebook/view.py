@@ -1,0 +1,142 @@
+"""One run as it stands now, read from what the gateway, the runner and the hub write down about it.
+
+A ``View`` is a value: the poller makes a new one when something changed, and whoever holds an old one can go on reading
+it from any thread. Money is integer paise; ``*ts`` is tape time, the other times are wall clock, all in nanoseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from alphapanda.result import RunError
+
+ENDS = ("failed", "halted", "stopped")
+STALE_MS = 5_000  # data older than this is shown grey
+SHARED = "paper"  # the namespace without money
+
+LABELS = {
+    "starting": "starting",
+    "warming": "warming up",
+    "waiting": "waiting for ticks",
+    "replaying": "catching up",
+}
+
+
+class Held(msgspec.Struct, frozen=True):
+    """An open position."""
+
+    symbol: str
+    quantity: int
+    product: str = ""
+    average: float = 0.0
+    last: float = 0.0
+    unrealized: int = 0
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """One of the last orders."""
+
+    id: str
+    symbol: str
+    side: str
+    quantity: int
+    filled: int = 0
+    kind: str = "MARKET"
+    limit: float | None = None
+    status: str = ""
+    reason: str = ""
+    ts: int = 0
+
+
+class Books(msgspec.Struct, frozen=True):
+    """What the gateway knows of a run: orders, positions, money. ``updated`` is 0 until it has written."""
+
+    state: str = ""
+    reason: str = ""
+    tape_ts: int = 0
+    updated: int = 0
+    capital: int = 0
+    equity: int = 0
+    net: int = 0
+    realized: int = 0
+    unrealized: int = 0
+    charges: int = 0
+    positions: list[Held] = []
+    orders: list[Placed] = []
+    counts: dict[str, int] = {}
+    curve: list[tuple[int, int]] = []
+
+
+class Vitals(msgspec.Struct, frozen=True):
+    """What the runner says of itself twice a second. ``at`` is 0 until it has."""
+
+    state: str = ""
+    at: int = 0
+    tape_ts: int = 0
+    data_age_ms: float = 0.0
+    ticks: int = 0
+    errors: list[RunError] = []
+    logs: list[tuple[int, str, dict[str, str]]] = []  # tape time, message, fields
+
+
+class View(msgspec.Struct, frozen=True):
+    """A run now. ``lost``: wall time since when the server has not answered; ``halt``: why the namespace takes none."""
+
+    run: str
+    namespace: str
+    name: str
+    digest: str
+    parameters: dict[str, Any]
+    symbols: list[str]
+    detached: bool = False
+    state: str = "starting"
+    hub_says: str = "starting"
+    reason: str = ""
+    books: Books = Books()
+    pulse: Vitals = Vitals()
+    lost: int = 0
+    halt: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether its process is gone for good. A halted run may have one yet: exits fill, and it can be stopped."""
+        return self.hub_says in ENDS
+
+    @property
+    def live(self) -> bool:
+        """Whether money may be behind it."""
+        return self.namespace != SHARED
+
+    @property
+    def heard(self) -> int:
+        """Wall time of the newest market data the run has met; 0 before the first."""
+        return self.pulse.at - int(self.pulse.data_age_ms * 1e6) if self.pulse.ticks else 0
+
+    @property
+    def count(self) -> dict[str, int]:
+        """Ticks, signals, orders, fills, denials, cancels so far; the runner's own count of ticks if it is ahead."""
+        counts = self.books.counts
+        return {**counts, "ticks": max(counts.get("ticks", 0), self.pulse.ticks)}
+
+    @property
+    def fault(self) -> RunError | None:
+        """The newest error of the strategy."""
+        return self.pulse.errors[-1] if self.pulse.errors else None
+
+    @property
+    def label(self) -> str:
+        """The state as a person reads it."""
+        return LABELS.get(self.state, self.state)
+
+
+def state_of(wanted: str, books: Books, pulse: Vitals) -> str:
+    """The hub, the gateway and the runner each say how a run does; the worst that any of them knows is true."""
+    said = (wanted, books.state, pulse.state)
+    for end in ENDS:
+        if end in said:
+            return end
+    if "stopping" in said:
+        return "stopping"
+    return books.state or pulse.state or wanted or "starting"
