@@ -197,9 +197,15 @@ def _cells(shell: Any) -> Iterator[Chunk]:
 
 
 def _unrecorded(values: dict[str, Any], shell: Any) -> list[Chunk]:
-    """Cells outside the history whose text is kept for tracebacks, found by the functions they made."""
+    """Cells outside the history (a test of a notebook runs them so) whose text is kept for tracebacks: by the kernel's
+    own list, or found by the functions they made."""
     known = {text.strip() for text in shell.history_manager.input_hist_parsed} if shell else set[str]()
     files: dict[str, str] = {}
+    listed: dict[str, int] = getattr(getattr(shell, "compile", None), "_filename_map", {})
+    for name in listed:
+        text = "".join(linecache.getlines(name))
+        if text.strip() and text.strip() not in known:
+            files[name] = text
     for value in list(values.values()):
         members: list[Any] = list(vars(value).values()) if isinstance(value, type) else [value]
         for member in members:
