@@ -456,6 +456,8 @@ async def serve(folder: Path) -> int:
     await listed(spec, log, child)
     lease = Lease(bus.client, spec.namespace, f"strategy:{spec.name}", spec.run)
     await _acquire(lease, child)
+    if lease.epoch is None:
+        raise Ended
     known = replies(child.workspace.journal(spec.namespace), spec.run)
     link = Link(bus, spec, child.ended, known)
     report = Report(bus, child, spec)

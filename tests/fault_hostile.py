@@ -58,7 +58,8 @@ class Hostile:
         """So many messages, in one go."""
         line = server.pipeline(transaction=False)
         for _ in range(count):
-            line.xadd(self.draw.choice(TOPICS), {"c" if self.draw.random() < 0.01 else "b": self._message()})
+            torn = self.draw.random() < 0.01
+            line.xadd(self.draw.choice(TOPICS), {"c": b"x"} if torn else {"b": self._message()})
         line.execute()
         self.thrown += count
 

@@ -43,15 +43,18 @@ class Busy(ap.Strategy):
 
 
 class Punctual(ap.Strategy):
-    """Buys one share every second of market, whether or not there is a market."""
+    """Buys one share every second for a minute and a half, whether or not there is a market."""
 
     symbols = ["NSE:INFY"]
 
     def on_start(self) -> None:
+        self.state.left = 90
         self.every("1s", self.enter)
 
     def enter(self) -> None:
-        self.buy("NSE:INFY", 1)
+        self.state.left -= 1
+        if self.state.left >= 0:
+            self.buy("NSE:INFY", 1)
 
 
 class Metronome(ap.Strategy):
@@ -75,12 +78,13 @@ class Metronome(ap.Strategy):
 
 
 class Storm(ap.Strategy):
-    """Out of hand: an order a tick."""
+    """Out of hand: three orders a tick."""
 
-    symbols = ["NSE:TCS"]
+    symbols = ["NSE:TCS", "NSE:HDFCBANK", "NSE:ICICIBANK"]
 
     def on_tick(self, tick: ap.Tick) -> None:
-        self.buy(tick.symbol, 1)
+        for quantity in (1, 2, 3):
+            self.buy(tick.symbol, quantity)
 
 
 class Slow(ap.Strategy):

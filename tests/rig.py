@@ -99,21 +99,19 @@ class Rig:
 
     # ── runs ─────────────────────────────────────────────────────────────────────────────────────
 
-    def ask_run(self, strategy: Strategy, **more: Any) -> dict[str, Any]:
-        """Have the hub run a strategy; returns its answer."""
+    @staticmethod
+    def question(strategy: Strategy, **more: Any) -> dict[str, Any]:
+        """What a client asks of the hub to have a strategy run."""
         capsule = freeze(strategy)
-        return self.hub.ask(
-            {
-                "do": "run", "namespace": "paper", "name": strategy.name, "class_name": capsule.class_name,
-                "module": capsule.source, "digest": capsule.digest, "parameters": strategy.params,
-                "symbols": list(strategy.symbols), "capital": None, "client": "", "detach": True, **more,
-            },
-            60.0,
-        )  # fmt: skip
+        return {
+            "do": "run", "namespace": "paper", "name": strategy.name, "class_name": capsule.class_name,
+            "module": capsule.source, "digest": capsule.digest, "parameters": strategy.params,
+            "symbols": list(strategy.symbols), "capital": None, "client": "", "detach": True, **more,
+        }  # fmt: skip
 
     def run(self, strategy: Strategy, **more: Any) -> str:
         """Have the hub run a strategy; returns the run's id."""
-        return self.ask_run(strategy, **more)["run"]
+        return self.hub.ask(self.question(strategy, **more), 60.0)["run"]
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``alphapanda ARGUMENTS`` in the workspace."""
@@ -221,9 +219,13 @@ class Rig:
     # ── what was written ─────────────────────────────────────────────────────────────────────────
 
     def logged(self, channel: str) -> list[dict[str, Any]]:
-        """The lines of a log channel."""
+        """The lines of a log channel, but for those that a full disk has torn."""
         path = self.workspace.logs / f"{channel}.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        found: list[dict[str, Any]] = []
+        for line in path.read_bytes().splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
 
     def complaints(self) -> list[str]:
         """What the error log says that must not happen."""

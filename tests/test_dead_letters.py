@@ -49,6 +49,7 @@ from alphapanda.errors import (
     ValidationError,
 )
 from alphapanda.events import DAY, IST_OFFSET_NS, MINUTE, SECOND, EventEnvelope, Topics
+from alphapanda.state.journal import Journal
 
 NOON = 20_000 * DAY - IST_OFFSET_NS + DAY // 2  # in India
 RAW = "paper.signals.raw"
@@ -746,8 +747,9 @@ def test_the_command_lists_shows_replays_and_discards(dlq: Run, valkey: Any) -> 
     async def prepare(bus: RedisBus) -> list[str]:
         good = [encode(event(n, data=signal(n, ts=now), ts=now)) for n in range(2)]
         live = encode(event(2, namespace="zerodha", data=signal(2, ts=now)))
-        done = event(3, type="order", ts=now, data={"order_id": "cross:1:0/sl"}, causation_id="other")
-        await bus.publish("paper.orders.filled", encode(done))
+        journal = Journal(valkey.workspace.journal("paper"))
+        journal.append("request", "cross-1", "cross:1:0", b"", b"", now)
+        journal.close()
         return [
             *await bury(bus, RAW, *good, encode(event(3, data=hostile, ts=now)), b"\xc1", at=now),
             *await bury(bus, "zerodha.signals.raw", live, at=now),

@@ -28,7 +28,8 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from alphapanda.buses.frames import COLUMNS, Frame, heartbeat
+from alphapanda.buses.frames import COLUMNS as EVERY
+from alphapanda.buses.frames import Frame, heartbeat
 from alphapanda.buses.redis import RedisBus
 from alphapanda.buses.tapelog import TapeLog, Writer
 from alphapanda.buses.ticks import TickReader
@@ -49,6 +50,7 @@ from alphapanda.tapes.tape import Tape
 from alphapanda.workspace import Workspace
 from tests.conftest import OwnValkey
 
+COLUMNS = EVERY[:-1]  # no market has ``inside``
 ROOT = Path(__file__).parent.parent
 INFY, TCS, BTC = (default_instrument(s) for s in ("NSE:INFY", "NSE:TCS", "BINANCE:BTCUSDT"))
 NOON = 1_795_415_400 * SECOND  # 2026-11-23 12:00 IST
@@ -537,11 +539,13 @@ def test_nothing_is_published_before_enough_runs_have_subscribed(tmp_path: Path,
     saved(tmp_path, market_day())
     settings = {"FEED__SOURCE": "tape", "FEED__TAPE": "source.parquet", "FEED__WAIT_FOR_RUNS": 2}
     with feeding(tmp_path, server, **settings) as feed, server.client() as client:
-        client.hset("market:subscriptions", "one", '["NSE:INFY"]')
+        client.hset("market:subscriptions", mapping={"one": '["NSE:INFY"]', "two": '["NSE:TCS"]'})
+        client.hset("market:readers", "one", json.dumps({"row": 0, "at": wall_ns()}))
         feed.wait(lambda: health(server)["state"] == "waiting")
         pause(0.3)
         assert not feed.reached()
-        client.hset("market:subscriptions", "two", '["NSE:TCS"]')
+        for name in ("one", "two"):
+            client.hset("market:readers", name, json.dumps({"row": 0, "at": wall_ns()}))
         feed.wait(feed.reached)
         feed.wait(lambda: health(server)["services"]["equity"]["symbols"] == 2)
 

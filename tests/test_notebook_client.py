@@ -530,7 +530,9 @@ def test_why_leads_from_an_order_to_its_tick(session: Session) -> None:
     run.sync.wait(fills=1, seconds=60)
     order = run.orders.row(0, named=True)
     chain = run.why(order)
-    assert [step.what for step in chain.steps] == ["tick", "signal", "risk", "fill", "order", "money"]
+    steps = [step.what for step in chain.steps]
+    assert steps[:3] == ["tick", "signal", "risk"]
+    assert set(steps[3:]) == {"fill", "order", "money"}
     assert chain.steps[0].detail.startswith(order["symbol"])
     assert chain.steps[0].id == f"row {order['seq']}"
     assert chain.frame["ts"][0] == order["ts"]

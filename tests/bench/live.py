@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -318,6 +320,7 @@ def main() -> None:
         help="seconds to wait, all in all, for a machine that others use to be quiet",
     )
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes it started end with it
     console = Console()
     console = console if console.is_terminal else Console(width=170)
     if "soak" in given.what:

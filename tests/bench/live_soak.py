@@ -1,5 +1,8 @@
 """Hours in small: the synthetic market at a rate, one run that only listens and one that trades; memory of every
-process each ten seconds, a straight line through it once what fills has filled, and where that line is in a day."""
+process each ten seconds, a straight line through it once what fills has filled, and where that line is in a day.
+
+Filled is the busiest tick stream when it holds as many messages as it ever will; after that memory has no reason left
+to grow but orders, which every process that knows them keeps for the life of its run."""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
+from alphapanda.buses.ticks import KEPT
 from alphapanda.clock import monotonic, pause, wall_ns
 from tests.bench.child import OUT, ChildFailed
 from tests.bench.live_rig import LiveRig, folder, memory, pressure, use, wait
@@ -80,9 +84,14 @@ def _line(at: np.ndarray, values: np.ndarray) -> tuple[float, float]:
 
 def _show(console: Console, looks: list[dict[str, Any]], settle: float, caption: str) -> None:
     at = np.array([look["at"] for look in looks])
-    late = at >= settle * 60
+    full = [look["at"] for look in looks if max(look["server"]["streams"].values(), default=0) >= KEPT]
+    if not full:
+        console.print(f"[yellow]no tick stream has filled ({KEPT:,} messages): the server still grows")
+    begin = max([settle * 60, *full[:1]])
+    late = at >= begin
     table = Table(
-        title=f"Memory in {at[-1] / 60:.0f} minutes; the line from minute {settle:g} on", caption=caption
+        title=f"Memory in {at[-1] / 60:.1f} minutes; the line from minute {begin / 60:.1f} on",
+        caption=caption,
     )
     for name in ("", "MB then", "MB at the end", "peak", "PSS", "in a day, MB", "± MB", "core"):
         table.add_column(name, justify="right" if name else "left")
