@@ -63,6 +63,12 @@ class Hostile:
         line.execute()
         self.thrown += count
 
+    def twice(self, server: redis.Redis) -> None:
+        """A good command, as it comes when the gateway dies between doing it and saying so."""
+        message = self._sent(OWN, "operator.resume", {"run": "", "reason": "twice"})
+        for _ in range(2):
+            server.xadd(TOPICS[1], {"b": message})
+
     def taken(self, server: redis.Redis) -> bool:
         """Whether the gateway has come to the end of all of them."""
         groups = [group for topic in TOPICS for group in self._rows(server.xinfo_groups(topic))]

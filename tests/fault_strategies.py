@@ -43,12 +43,12 @@ class Busy(ap.Strategy):
 
 
 class Punctual(ap.Strategy):
-    """Buys one share every second for a minute and a half, whether or not there is a market."""
+    """Buys one share every second for more than a minute, whether or not there is a market."""
 
     symbols = ["NSE:INFY"]
 
     def on_start(self) -> None:
-        self.state.left = 90
+        self.state.left = 75
         self.every("1s", self.enter)
 
     def enter(self) -> None:

@@ -362,13 +362,10 @@ def test_bad_neighbours_harm_only_themselves(tmp_path: Path, tape: Tape, quiet: 
 
         shown = rig.document(f"paper:run:{broken}")
         assert (shown["state"], shown["counts"]["signals"]) == ("halted", 1)
-        assert "nobody thought of this" in shown["reason"]
+        assert "ZeroDivisionError" in shown["reason"]
         error = rig.document(f"paper:runner:{broken}")["errors"][-1]
-        assert (error["callback"], error["file"].endswith("strategy.py"), error["line"] > 0) == (
-            "on_tick",
-            True,
-            True,
-        )
+        assert (error["callback"], Path(error["file"]).name) == ("on_tick", "strategy.py")
+        assert "nobody thought of this" in error["message"]
 
         rig.until(lambda: RunSpec.read(rig.workspace.runs / nowhere).state == "failed", 30.0, "it is refused")
         assert "NSE:NOSUCHSHARE" in RunSpec.read(rig.workspace.runs / nowhere).reason
@@ -422,6 +419,7 @@ def test_ten_thousand_hostile_events_change_nothing(tmp_path: Path, tape: Tape, 
                 rig.until(lambda: hostile.taken(server), 30.0, "they are taken")
             assert hostile.letters(server) == hostile.thrown - hostile.ignored
             assert hostile.violations(server) == []
+            hostile.twice(server)
         rig.kill("gateway:paper")  # none of it may be on record, or it would meet it again
         result = ask_result(rig.server, "paper", run, "a good question")
         assert result is not None

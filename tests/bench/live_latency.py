@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import sqlite3
+import subprocess
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,8 @@ class Kernel:
         from jupyter_client.manager import KernelManager
 
         self.manager: Any = KernelManager(kernel_name="python3")
-        self.manager.start_kernel(env=rig.env | surroundings(place), cwd=str(ROOT))
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.manager.start_kernel(env=rig.env | surroundings(place), cwd=str(ROOT), **quiet)
         self.client: Any = self.manager.blocking_client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
