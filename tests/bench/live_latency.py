@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import bisect
 import sqlite3
-import subprocess
 import statistics
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
