@@ -8,20 +8,19 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from alphapanda import logs
 from alphapanda.buses.redis import RedisBus
-from alphapanda.clock import wall_ns
+from alphapanda.clock import monotonic, wall_ns
 from alphapanda.errors import RedisError
+from alphapanda.events import Topics
+from alphapanda.processes import HEALTH_SECONDS, rss_mb
 from alphapanda.server import address
 from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace
-
-HEALTH_SECONDS = 10  # a heartbeat's life on the server
 
 
 class Child:
@@ -53,20 +52,16 @@ class Child:
     def _heard(self, line: str) -> None:
         self.hear(line)
 
+    def bus(self) -> RedisBus:
+        """The bus, which connects when first used."""
+        return RedisBus.of(address(self.workspace, self.settings), self.settings.redis)
+
     async def connect(self) -> RedisBus:
         """The bus, once the server answers; it is waited for as long as the process is wanted."""
-        settings = self.settings.redis
-        password = settings.password.get_secret_value() if settings.password else None
         while True:
-            bus = RedisBus.connect(
-                address(self.workspace, self.settings),
-                username=settings.username,
-                password=password,
-                database=settings.database,
-                timeout=settings.timeout_seconds,
-            )
+            bus = self.bus()
             try:
-                await bus.last("market.clock")
+                await bus.last(Topics.CLOCK)
             except RedisError:
                 await bus.close()
                 await self.rest(0.2)
@@ -90,7 +85,9 @@ class Child:
 
     async def beat(self, bus: RedisBus, state: Callable[[], dict[str, Any]], every: float = 1.0) -> None:
         """Show every second that we live; ``state`` adds what is to be known of the role."""
+        missed = False
         while not self.ended.is_set():
+            began = monotonic()
             facts = {
                 "role": self.role, "pid": os.getpid(), "at": wall_ns(), "started": self.started,
                 "rss_mb": rss_mb(), **state(),
@@ -98,14 +95,9 @@ class Child:
             try:
                 await bus.client.set(f"health:{self.role}", msgspec.json.encode(facts), ex=HEALTH_SECONDS)
             except Exception as error:  # noqa: BLE001 - whatever the client raises, a heartbeat is only missed
-                logs.channel("application").warning("heartbeat.missed", error=str(error))
-            await self.rest(every)
-
-
-def rss_mb() -> float:
-    """Memory of this process in MB; 0.0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0.0
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+                if not missed:
+                    logs.channel("application").warning("heartbeat.missed", error=str(error))
+                missed = True
+            else:
+                missed = False
+            await self.rest(max(0.0, began + every - monotonic()))

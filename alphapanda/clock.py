@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 
 def wall_ns() -> int:
@@ -18,3 +19,11 @@ def monotonic() -> float:
 def pause(seconds: float) -> None:
     """Wait in a thread that has nothing else to do; coroutines await ``asyncio.sleep``."""
     time.sleep(seconds)  # noqa: TID251 - this is the place
+
+
+def wait_until(true: Callable[[], bool], seconds: float) -> bool:
+    """Block this thread until it is true, or the time is up; whether it is."""
+    until = monotonic() + seconds
+    while not (found := true()) and monotonic() < until:
+        pause(0.02)
+    return found

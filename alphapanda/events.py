@@ -7,14 +7,16 @@ Times are int nanoseconds since the Unix epoch, UTC.
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from zoneinfo import ZoneInfo
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from alphapanda.instruments import Instrument
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 IST = ZoneInfo("Asia/Kolkata")
 IST_OFFSET_NS = 19_800 * 10**9  # +05:30, no daylight saving
@@ -22,7 +24,8 @@ SECOND = 10**9
 MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND
 
-Ints = npt.NDArray[np.int64]
+Ints: TypeAlias = "npt.NDArray[np.int64]"  # in quotes: the hub has no use for numpy
+Flags: TypeAlias = "npt.NDArray[np.bool_]"
 
 
 def ist(ts: int) -> dt.datetime:
@@ -90,7 +93,7 @@ class Block(msgspec.Struct, frozen=True):
     ask: Ints | None = None
     bid_quantity: Ints | None = None
     ask_quantity: Ints | None = None
-    inside: npt.NDArray[np.bool_] | None = None
+    inside: Flags | None = None
 
     def __len__(self) -> int:
         return len(self.ts)

@@ -28,7 +28,6 @@ from alphapanda.buses.redis import RedisBus
 from alphapanda.buses.tapelog import TapeLog
 from alphapanda.child import Child
 from alphapanda.clock import monotonic, wall_ns
-from alphapanda.dead_letters import ErrorStatistics, errors_key, handle_all, is_replayed
 from alphapanda.errors import (
     AlphaPandaException,
     DatabaseError,
@@ -39,6 +38,9 @@ from alphapanda.errors import (
 )
 from alphapanda.events import DAY, EventEnvelope, Topics
 from alphapanda.lane import Lane
+from alphapanda.letters.consumer import handle_all
+from alphapanda.letters.replay import is_replayed
+from alphapanda.letters.statistics import ErrorStatistics, errors_key
 from alphapanda.orders import WORKING, Order
 from alphapanda.requests import Place, Reply, Request
 from alphapanda.risk import Limits

@@ -33,7 +33,7 @@ from alphapanda.buses.redis import RedisBus
 from alphapanda.buses.tapelog import TapeLog
 from alphapanda.buses.ticks import TickReader
 from alphapanda.capsule import load
-from alphapanda.child import Child, rss_mb
+from alphapanda.child import Child
 from alphapanda.clock import monotonic, wall_ns
 from alphapanda.day import LAST
 from alphapanda.engine import Engine
@@ -45,8 +45,8 @@ from alphapanda.errors import (
     UnknownNameError,
 )
 from alphapanda.events import Block, Clock, EventEnvelope, Halt, Topics
-from alphapanda.hub_client import mark
 from alphapanda.mirror import Mirror
+from alphapanda.processes import mark, rss_mb
 from alphapanda.requests import Place, Reply, Request
 from alphapanda.result import LogLine, RunError
 from alphapanda.rulebook import Rulebook

@@ -30,8 +30,9 @@ import alphapanda as ap
 from alphapanda.capsule import freeze
 from alphapanda.errors import AlphaPandaException
 from alphapanda.gateway import limits_of
-from alphapanda.hub_client import HubClient, children
+from alphapanda.hub.client import HubClient
 from alphapanda.orders import DENIED
+from alphapanda.processes import children
 from alphapanda.requests import FillUpdate, OrderUpdate, Reply, Request
 from alphapanda.settings import Settings
 from alphapanda.strategy import Strategy
@@ -116,7 +117,7 @@ class Rig:
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``alphapanda ARGUMENTS`` in the workspace."""
         return subprocess.run(
-            [sys.executable, "-P", "-c", "from alphapanda.cli import main; raise SystemExit(main())", *arguments],
+            [sys.executable, "-P", "-m", "alphapanda", *arguments],
             env=self.env, cwd=self.root, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alphapanda.buses.base import Bus, Message, Newest, Work, decode, encode, place
+from alphapanda.buses.base import Bus, Message, Work, decode, encode, place
 from alphapanda.buses.memory import MemoryBus
+from alphapanda.buses.newest import Newest
 from alphapanda.buses.redis import RedisBus
 from alphapanda.clock import monotonic
 from alphapanda.errors import ConfigurationError, DataError, RedisError

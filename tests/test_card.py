@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from alphapanda.clock import pause
-from alphapanda.hub_client import HubClient
+from alphapanda.hub.client import HubClient
 from alphapanda.workspace import RunSpec, Workspace
 from tests.test_notebook_client import CELL, CONNECT, hub, until
 from tests.test_notebooks import browser_page, chromium, jupyterlab

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from alphapanda import cli, doctor
-from alphapanda.cli import demo_report, main
+from alphapanda.commands import cli, doctor
+from alphapanda.commands.cli import demo_report, main
 from alphapanda.money import rupees
 
 MINE = """

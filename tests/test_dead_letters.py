@@ -7,7 +7,7 @@ import io
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from alphapanda import dead_letters, logs
 from alphapanda.buses.base import Bus, Message, decode, encode
 from alphapanda.buses.memory import MemoryBus
 from alphapanda.buses.redis import RedisBus
-from alphapanda.dead_letters import (
-    Consumer,
-    DeadLetter,
-    ErrorStatistics,
-    Replay,
-    classify,
-    discard,
-    errors_key,
-    handle_all,
-    inspect,
-    is_replayed,
-    letters,
-    replay,
-)
+from alphapanda.clock import wall_ns
+from alphapanda.commands.dlq import REFUSED, add_arguments, command
 from alphapanda.errors import (
     AlphaPandaException,
     AuthenticationError,
@@ -49,6 +36,13 @@ from alphapanda.errors import (
     ValidationError,
 )
 from alphapanda.events import DAY, IST_OFFSET_NS, MINUTE, SECOND, EventEnvelope, Topics
+from alphapanda.letters import consumer, dead_letters
+from alphapanda.letters.consumer import Consumer, handle_all
+from alphapanda.letters.dead_letters import DeadLetter, discard, inspect, letters
+from alphapanda.letters.replay import Replay, is_replayed, replay
+from alphapanda.letters.statistics import ErrorStatistics, errors_key
+from alphapanda.letters.verdicts import classify
+from alphapanda.logs.redaction import register_secret
 from alphapanda.state.journal import Journal
 
 NOON = 20_000 * DAY - IST_OFFSET_NS + DAY // 2  # in India
@@ -269,8 +263,8 @@ def test_other_keys_go_on_while_one_waits_and_its_own_stay_behind_it() -> None:
 
 
 def test_no_more_is_taken_in_than_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dead_letters, "WAITING", 50)
-    monkeypatch.setattr(dead_letters, "BATCH", 10)
+    monkeypatch.setattr(consumer, "WAITING", 50)
+    monkeypatch.setattr(consumer, "BATCH", 10)
 
     async def main() -> None:
         down, most = True, 0
@@ -471,7 +465,7 @@ def test_a_crash_between_letter_and_acknowledgement_leaves_one_letter(
 
 
 def test_a_letter_tells_the_whole_story_and_no_secret(tmp_path: Path) -> None:
-    logs.register_secret(CANARY)
+    register_secret(CANARY)
 
     async def main() -> None:
         now = iter(range(NOON, NOON + 100 * SECOND, SECOND))
@@ -715,7 +709,7 @@ Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def dlq(valkey: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def dlq(valkey: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """``alphapanda dlq`` in the workspace of the running server: exit code and what it printed."""
     valkey.flush()
     monkeypatch.setenv("ALPHAPANDA_HOME", str(valkey.workspace.root))
@@ -724,11 +718,13 @@ def dlq(valkey: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 
     def run(*words: str) -> tuple[int, str]:
         parser = argparse.ArgumentParser()
-        dead_letters.add_arguments(parser)
-        code = dead_letters.command(parser.parse_args(words))
+        add_arguments(parser)
+        code = command(parser.parse_args(words))
         return code, capsys.readouterr().out
 
-    return run
+    yield run
+    for path in valkey.workspace.journal("paper").parent.iterdir():
+        path.unlink()
 
 
 def on_server(valkey: Any, work: Callable[[RedisBus], Awaitable[Any]]) -> Any:
@@ -741,21 +737,20 @@ def on_server(valkey: Any, work: Callable[[RedisBus], Awaitable[Any]]) -> Any:
 
 def test_the_command_lists_shows_replays_and_discards(dlq: Run, valkey: Any) -> None:
     assert dlq("list") == (0, "no dead letters\n")
-    now = dead_letters.wall_ns()
+    now = wall_ns()
     hostile = {"token": "x", "note": "[red]\x1b[31m", "api_key": "abcdefgh", **signal(3, ts=now)}
 
     async def prepare(bus: RedisBus) -> list[str]:
         good = [encode(event(n, data=signal(n, ts=now), ts=now)) for n in range(2)]
         live = encode(event(2, namespace="zerodha", data=signal(2, ts=now)))
-        journal = Journal(valkey.workspace.journal("paper"))
-        journal.append("request", "cross-1", "cross:1:0", b"", b"", now)
-        journal.close()
         return [
             *await bury(bus, RAW, *good, encode(event(3, data=hostile, ts=now)), b"\xc1", at=now),
             *await bury(bus, "zerodha.signals.raw", live, at=now),
         ]
 
     ids = on_server(valkey, prepare)
+    with contextlib.closing(Journal(valkey.workspace.journal("paper"))) as journal:
+        journal.append("request", "cross-1", "cross:1:0", b"", b"", now)
     code, text = dlq("list")
     assert code == 0
     assert all(one in text for one in ids)
@@ -766,7 +761,7 @@ def test_the_command_lists_shows_replays_and_discards(dlq: Run, valkey: Any) -> 
     assert "xc1" in dlq("show", ids[3])[1]
 
     code, text = dlq("replay", "--all")
-    assert code == dead_letters.REFUSED == 3
+    assert code == REFUSED == 3
     assert "2 would be replayed; add --yes" in text
     assert "1 a live namespace [E_REPLAY_LIVE]" in text
     assert "1 already executed [E_REPLAY_EXECUTED]" in text
@@ -786,6 +781,6 @@ def test_without_a_server_the_command_says_so(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("ALPHAPANDA_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     parser = argparse.ArgumentParser()
-    dead_letters.add_arguments(parser)
+    add_arguments(parser)
     with pytest.raises(RedisError, match="scan"):
-        dead_letters.command(parser.parse_args(["list"]))
+        command(parser.parse_args(["list"]))

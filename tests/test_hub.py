@@ -20,8 +20,7 @@ from typing import Any, cast
 import pytest
 import redis
 
-from alphapanda import hub as hub_module
-from alphapanda import hub_client
+from alphapanda import processes
 from alphapanda.buses.base import decode
 from alphapanda.clock import pause
 from alphapanda.errors import (
@@ -33,19 +32,12 @@ from alphapanda.errors import (
     UnknownNameError,
     ValidationError,
 )
-from alphapanda.hub import Hub
-from alphapanda.hub_client import (
-    Hold,
-    HubClient,
-    Record,
-    children,
-    end_processes,
-    ensure_hub,
-    facts,
-    hub_process,
-    mark,
-)
-from alphapanda.supervise import Child, Policy
+from alphapanda.hub import runs as hub_runs
+from alphapanda.hub.client import Hold, HubClient, ensure_hub
+from alphapanda.hub.crew import POLICIES
+from alphapanda.hub.hub import CONNECTIONS_MAX, Hub
+from alphapanda.hub.supervise import Child, Policy
+from alphapanda.processes import Record, children, end_processes, facts, hub_process, mark, write_children
 from alphapanda.workspace import RunSpec, Workspace
 
 FAKES = Path(__file__).with_name("children")
@@ -287,7 +279,7 @@ def test_a_recycled_pid_is_never_signalled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listed: bool
 ) -> None:
     if not listed:
-        monkeypatch.setattr(hub_client, "PROC", tmp_path / "none")
+        monkeypatch.setattr(processes, "PROC", tmp_path / "none")
     with subprocess.Popen(["sleep", "60"]) as process:
         mine, other = mark(process.pid), "b7a1-12345"
         assert mine
@@ -323,7 +315,7 @@ def test_damaged_records_are_no_records(tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Runs outlive clients that hold nothing, however slow this machine is; tests of the grace set their own."""
-    monkeypatch.setattr(hub_module, "GRACE_SECONDS", 60.0)
+    monkeypatch.setattr(hub_runs, "GRACE_SECONDS", 60.0)
     yield
     shutil.rmtree(Workspace(tmp_path).runtime)
 
@@ -465,7 +457,7 @@ def test_a_run_that_ends_halts_or_fails_says_so_in_its_folder(tmp_path: Path) ->
             assert found["a"].reason == "the tape is over"
             assert found["c"].reason == "E_CONFIG the settings are wrong"
             assert found["d"].reason == "ZeroDivisionError: no good day"
-            assert at.said("d-1").count("started") == hub_module.POLICIES["runner"].failures
+            assert at.said("d-1").count("started") == POLICIES["runner"].failures
             assert at.said("a-1").count("started") == 1
             assert not any(spec.wanted for spec in found.values())
             again = await at.ask(RUN, name="d", module="good", digest="mended")
@@ -477,7 +469,7 @@ def test_a_run_that_ends_halts_or_fails_says_so_in_its_folder(tmp_path: Path) ->
 def test_runs_end_with_their_notebook_unless_detached_or_held_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "GRACE_SECONDS", 0.6)
+    monkeypatch.setattr(hub_runs, "GRACE_SECONDS", 0.6)
 
     async def main() -> None:
         async with desk(tmp_path) as at:
@@ -605,7 +597,7 @@ def test_what_a_machine_stops_comes_back(tmp_path: Path) -> None:
 def test_a_notebook_that_does_not_come_back_leaves_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(hub_runs, "GRACE_SECONDS", 0.5)
 
     async def main() -> None:
         async with desk(tmp_path) as at:
@@ -682,7 +674,7 @@ def test_hostile_lines_get_an_answer_and_harm_nobody(tmp_path: Path) -> None:
                 assert answer["error"]["message"], data[:80]
                 assert answer["error"]["code"].startswith("E_"), data[:80]
                 await asyncio.to_thread(raw, workspace, data, close=True)
-            open_ones = await asyncio.to_thread(half_lines, workspace, hub_module.CONNECTIONS_MAX)
+            open_ones = await asyncio.to_thread(half_lines, workspace, CONNECTIONS_MAX)
             await soon(lambda: len(at.hub._connections) == len(open_ones))
             full = json.loads(await asyncio.to_thread(raw, workspace, b'{"do": "ping"}\n'))
             assert full["error"]["code"] == "E_LIMIT"
@@ -771,7 +763,7 @@ def test_orphans_that_do_not_hear_are_reaped_and_strangers_are_not(place: Place)
         pause(0.3)
         assert all(one.alive for one in orphans)
         recycled = Record("feed", stranger.pid, "00000000-1")
-        hub_client.write_children(place.workspace, [*orphans, recycled])
+        write_children(place.workspace, [*orphans, recycled])
         place.up()
         assert not any(one.alive for one in orphans)
         assert stranger.poll() is None
@@ -780,7 +772,7 @@ def test_orphans_that_do_not_hear_are_reaped_and_strangers_are_not(place: Place)
 
 def test_many_who_start_a_hub_at_once_get_one(place: Place) -> None:
     code = (
-        "import sys; from pathlib import Path; from alphapanda.hub_client import *\n"
+        "import sys; from pathlib import Path; from alphapanda.hub.client import *\n"
         "from alphapanda.workspace import Workspace\n"
         "client = ensure_hub(Workspace(Path(sys.argv[1])), command=sys.argv[2:])\n"
         "print(client.ask({'do': 'ping'})['pid'])"
@@ -837,7 +829,7 @@ def test_a_hub_that_is_stopped_is_told_apart_from_none(place: Place) -> None:
 def test_a_process_that_dies_lets_go_though_its_fork_holds_the_line(place: Place) -> None:
     client = place.up()
     code = (
-        "import os, sys, time; from pathlib import Path; from alphapanda.hub_client import *\n"
+        "import os, sys, time; from pathlib import Path; from alphapanda.hub.client import *\n"
         "from alphapanda.workspace import Workspace\n"
         "hold = HubClient(Workspace(Path(sys.argv[1]))).hold('forker'); hold.held.wait()\n"
         "if os.fork() == 0: time.sleep(8); os._exit(0)\n"

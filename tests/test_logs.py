@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 from alphapanda import logs
 from alphapanda.errors import BrokerError, RedisError
 from alphapanda.events import DAY, IST_OFFSET_NS, SECOND, EventEnvelope, ist
-from alphapanda.logs import bind, channel, configure, dropped, redact, register_secret
+from alphapanda.logs import bind, channel, configure, dropped
+from alphapanda.logs import lines as log_lines
+from alphapanda.logs.redaction import redact, register_secret, safe_text
 from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace
 
@@ -333,10 +335,10 @@ nested = st.recursive(
 def test_no_nesting_and_no_cut_shows_a_part_of_a_secret(value: Any, before: int, cap: int) -> None:
     register_secret(CANARY)
     long = "x" * before + CANARY * 3 + "y" * 5000
-    line = logs._line("audit", "info", NOON, {"event": "e", "value": value, "long": long})
+    line = log_lines.line("audit", "info", NOON, {"event": "e", "value": value, "long": long})
     assert b"cAnArY" not in line
-    assert len(line) <= logs.LINE
-    assert "kI9" not in logs.safe_text(long, cap)
+    assert len(line) <= log_lines.LINE
+    assert "kI9" not in safe_text(long, cap)
     json.loads(line)
 
 
@@ -374,7 +376,7 @@ def test_a_line_is_never_longer_than_one_write(workspace: Workspace) -> None:
     assert len(found) == 4
     assert (
         max(map(len, (workspace.logs / "application.jsonl").read_bytes().splitlines(keepends=True)))
-        <= logs.LINE
+        <= log_lines.LINE
     )
     assert all(line["role"] == "hub" for line in found)
 

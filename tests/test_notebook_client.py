@@ -26,7 +26,7 @@ import pytest
 import alphapanda as ap
 from alphapanda.clock import pause
 from alphapanda.errors import AuthorizationError, InfrastructureError, UnknownNameError, ValidationError
-from alphapanda.hub_client import HubClient
+from alphapanda.hub.client import HubClient
 from alphapanda.notebook import control, face, magics
 from alphapanda.notebook.card import Card
 from alphapanda.notebook.handle import Run
@@ -774,7 +774,7 @@ class Kernel:
             content = message["content"]
             if message["msg_type"] == "stream":
                 heard.write(content["text"])
-            elif "data" in content:
+            elif "data" in content and not message["msg_type"].startswith("comm_"):  # what a card is told, not a cell
                 out.append(content["data"].get("text/plain", ""))
 
         reply = self.client.execute_interactive(code, timeout=100, output_hook=hook)

@@ -17,13 +17,14 @@ import pytest
 import redis
 from rich.console import Console
 
-from alphapanda import operate
 from alphapanda.buses.base import decode
-from alphapanda.cli import main
 from alphapanda.clock import pause, wall_ns
-from alphapanda.doctor import findings
-from alphapanda.hub_client import HubClient, Record, children, end_processes, hub_process
-from alphapanda.operate import picture
+from alphapanda.commands import log_tail
+from alphapanda.commands.cli import main
+from alphapanda.commands.doctor import findings
+from alphapanda.commands.status_screen import picture
+from alphapanda.hub.client import HubClient
+from alphapanda.processes import Record, children, end_processes, hub_process
 from alphapanda.workspace import Workspace
 
 FAKES = Path(__file__).with_name("children")
@@ -371,7 +372,7 @@ def test_logs_merge_channels_in_order_and_follow_a_file_that_is_set_aside(desk: 
     assert ("second" in out, "last" in out) == (True, False)
     assert desk.type("logs", "nonsense")[0] == 2
 
-    tail = operate._Tail(logs / "trading.jsonl", None)
+    tail = log_tail.Tail(logs / "trading.jsonl", None)
     tail.last(5)
     assert tail.new() == []
     with (logs / "trading.jsonl").open("a") as file:

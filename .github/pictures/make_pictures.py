@@ -16,8 +16,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
-from alphapanda.cli import demo_report
-from alphapanda.demo import demo
+from alphapanda.commands.cli import demo_report
+from alphapanda.commands.demo import demo
 
 SECONDS = 50.0  # of the live demo
 HERE = Path(__file__).parent

@@ -6,17 +6,15 @@ import argparse
 import asyncio
 import datetime as dt
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from alphapanda import logs
 from alphapanda.errors import AlphaPandaException, PermanentError
+from alphapanda.processes import CONFIGURATION
 from alphapanda.workspace import Workspace
 
-CONFIGURATION = 78  # exit code: starting it again would change nothing
 FAULT = 1
 
 
@@ -56,45 +54,23 @@ def _seal(workspace: Workspace, days: Sequence[dt.date], drop: bool) -> None:
 
 
 async def _serve(workspace: Workspace) -> None:
-    from alphapanda.buses.redis import RedisBus
+    from alphapanda.child import Child
     from alphapanda.feeds.process import Feed
-    from alphapanda.server import address
-    from alphapanda.settings import Settings
 
-    os.chdir(workspace.root)  # as the settings' relative paths are meant
-    settings = Settings.load()
-    logs.configure(workspace, settings, role="feed")
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
-    threading.Thread(target=_orphaned, args=(loop, stop), daemon=True).start()
-    server = settings.redis
-    bus = RedisBus.connect(
-        address(workspace, settings),
-        username=server.username,
-        password=server.password.get_secret_value() if server.password else None,
-        database=server.database,
-        timeout=server.timeout_seconds,
-    )
-    async with bus:
-        feed = asyncio.create_task(Feed(workspace, settings, bus, bus.client).run())
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
-        waiting = asyncio.create_task(stop.wait())
-        await asyncio.wait((feed, waiting), return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        feed.cancel()
-        await asyncio.wait((feed,))
-        if not feed.cancelled():
-            feed.result()
-
-
-def _orphaned(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """stdin ends when the parent has died, however it did."""
-    while os.read(0, 4096):
-        pass
-    loop.call_soon_threadsafe(stop.set)
+    child = Child(workspace, "feed")
+    async with child.bus() as bus:  # one that waits for nobody: ticks are kept while the server is away
+        feed = Feed(workspace, child.settings, bus, bus.client)
+        running = asyncio.create_task(feed.run())
+        beating = asyncio.create_task(child.beat(bus, feed.health))
+        waiting = asyncio.create_task(child.ended.wait())
+        child.ready()
+        await asyncio.wait((running, beating, waiting), return_when=asyncio.FIRST_COMPLETED)
+        for task in (running, beating, waiting):
+            task.cancel()
+        await asyncio.wait((running, beating, waiting))
+        for task in (running, beating):
+            if not task.cancelled():
+                task.result()
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, WebSocketException
+import websockets  # which loads its parts when they are first named: a feed without coins does without
 
 from alphapanda import logs
 from alphapanda.clock import monotonic, wall_ns
@@ -121,10 +120,10 @@ class BinanceStreams(Venue):
             except (
                 OSError,
                 ImportError,
-                WebSocketException,
+                websockets.WebSocketException,
             ) as error:  # ImportError: a proxy that needs a package
                 reason = f"{type(error).__name__}: {error}"[:200]
-                if isinstance(error, InvalidStatus) and error.response.status_code in BANNED:
+                if isinstance(error, websockets.InvalidStatus) and error.response.status_code in BANNED:
                     pause = BANNED_SECONDS
             if not reason:
                 continue
@@ -138,7 +137,7 @@ class BinanceStreams(Venue):
     async def _open(self) -> Socket:
         names = [name for one in list(self.coins.held)[: REQUEST_MAX // 2] for name in streams(one)]
         local = urlsplit(self.url).scheme == "ws"
-        connection = await connect(
+        connection = await websockets.connect(
             f"{self.url}/stream?streams={'/'.join(names)}",
             open_timeout=self.timing.open,
             close_timeout=0.5,
@@ -185,7 +184,7 @@ class BinanceStreams(Venue):
         """A second connection, to take over from one that nears its end."""
         try:
             socket = await self._open()
-        except (OSError, WebSocketException) as error:
+        except (OSError, websockets.WebSocketException) as error:
             self._log.warning("feed.venue_renewal_failed", venue="binance", reason=str(error)[:200])
             return None
         self.coins.counts["renewals"] += 1
@@ -203,7 +202,7 @@ class BinanceStreams(Venue):
             async for message in socket.connection:
                 socket.messages += 1
                 self.coins.take(message, monotonic(), wall_ns())
-        except (OSError, WebSocketException) as error:
+        except (OSError, websockets.WebSocketException) as error:
             return f"{type(error).__name__}: {error}"[:200]
         return "closed by the venue"
 
@@ -218,7 +217,9 @@ class BinanceStreams(Venue):
             if part:
                 self._requests += 1
                 socket.asked = now
-                with contextlib.suppress(WebSocketException, OSError):  # the reader is told too, and says why
+                with contextlib.suppress(
+                    websockets.WebSocketException, OSError
+                ):  # the reader is told too, and says why
                     await socket.connection.send(request(method, part, self._requests))
                 socket.names ^= set(part)
 
@@ -226,7 +227,7 @@ class BinanceStreams(Venue):
 class Socket:
     """One connection: which streams it sends, since when, and how many messages came."""
 
-    def __init__(self, connection: ClientConnection, names: set[str], born: float) -> None:
+    def __init__(self, connection: websockets.ClientConnection, names: set[str], born: float) -> None:
         self.connection, self.names, self.born = connection, names, born
         self.asked, self.messages = 0.0, 0
 
@@ -234,5 +235,5 @@ class Socket:
 async def _end(socket: Socket, reader: asyncio.Task[str]) -> None:
     reader.cancel()
     await asyncio.wait((reader,))
-    with contextlib.suppress(OSError, WebSocketException):
+    with contextlib.suppress(OSError, websockets.WebSocketException):
         await socket.connection.close()

@@ -1,4 +1,4 @@
-"""The feed's process: sources as the settings name them, a pump, and a document each second that says how they are."""
+"""The feed: sources as the settings name them, a pump, and how they do, for the heartbeat."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import datetime as dt
 import fcntl
-import os
-import resource
 import sys
 from collections import deque
 from pathlib import Path
@@ -16,16 +14,14 @@ from typing import IO, TYPE_CHECKING, Any
 from alphapanda import logs
 from alphapanda.buses.base import Bus
 from alphapanda.buses.ticks import TickWriter
-from alphapanda.clock import monotonic, pause, wall_ns
+from alphapanda.clock import monotonic, pause
 from alphapanda.errors import InfrastructureError, RedisError
 from alphapanda.events import ist_day
 from alphapanda.feeds.base import Day, Playback, Universe
 from alphapanda.feeds.binance import BinanceStreams, Timing
 from alphapanda.feeds.outbox import Outbox
 from alphapanda.feeds.pump import Pump
-from alphapanda.feeds.recorded import RecordedTape
 from alphapanda.feeds.services import Services
-from alphapanda.feeds.synthetic import BUNDLED, SyntheticMarket
 from alphapanda.feeds.views import Views
 from alphapanda.settings import Settings
 from alphapanda.tapes.tape import EPOCH_DAY
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 RECONCILE = 0.5  # seconds between two looks at the subscriptions
-BEAT = 1.0  # seconds between two health documents
 BAD_ROWS = 10  # quarantined or malformed within a minute: the feed is degraded
 LOCK_SECONDS = 5.0  # for the feed before this one to end
 
@@ -63,7 +58,6 @@ class Feed:
             wait_for_runs=settings.feed.wait_for_runs,
             finished=self._finished,
         )
-        self._started, self._pid = wall_ns(), os.getpid()
         self._rows: dict[str, int] = {}
         self._bad: deque[int] = deque([0], maxlen=60)  # so far, a value a second
         self._sealing: set[asyncio.Task[None]] = set()
@@ -73,7 +67,11 @@ class Feed:
     def _playback(self) -> Playback:
         feed = self._settings
         if feed.source == "tape":
+            from alphapanda.feeds.recorded import RecordedTape
+
             return RecordedTape.open(feed.tape)
+        from alphapanda.feeds.synthetic import BUNDLED, SyntheticMarket
+
         sealed = [day for path in self._workspace.tapes.glob("*.parquet") if (day := _day(path)) is not None]
         return SyntheticMarket(feed.seed, feed.ticks_per_second, max([BUNDLED, *sealed]))
 
@@ -85,7 +83,6 @@ class Feed:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._outbox.run())
                 group.create_task(self._reconcile())
-                group.create_task(self._beat())
                 group.create_task(self.pump.run())
                 self._catch_up()
         except ExceptionGroup as group:
@@ -106,18 +103,8 @@ class Feed:
                 self._services.reconcile(await self._views.subscriptions())
             await asyncio.sleep(RECONCILE)
 
-    # ── health ───────────────────────────────────────────────────────────────────────────────────
-
-    async def _beat(self) -> None:
-        while True:
-            began = monotonic()
-            document = self.health()
-            with contextlib.suppress(RedisError):
-                await self._views.health(document)
-            await asyncio.sleep(max(0.0, began + BEAT - monotonic()))
-
     def health(self) -> dict[str, Any]:
-        """How the feed is now; rates are rows since the last call."""
+        """How the feed is now, for its heartbeat; rates are rows since the last call, a second ago."""
         pump, outbox, now = self.pump, self._outbox, monotonic()
         rates = {topic: rows - self._rows.get(topic, 0) for topic, rows in self._services.rows.items()}
         self._rows = dict(self._services.rows)
@@ -136,13 +123,8 @@ class Feed:
         self._bad.append(bad)
         troubles += ["the crypto venue is not connected"] if crypto.get("state") == "waiting" else []
         return {
-            "role": "feed",
-            "pid": self._pid,
             "state": "degraded" if troubles else pump.state,
             "detail": "; ".join(troubles) or self._detail(),
-            "at": wall_ns(),
-            "started": self._started,
-            "rss_mb": _rss_mb(),
             "source": self._settings.source,
             "clock": pump.sequencer.clock,
             "frame": pump.sequencer.number,
@@ -224,12 +206,3 @@ def _locked(path: Path) -> IO[bytes]:
             pause(0.05)
         else:
             return file
-
-
-def _rss_mb() -> float:
-    """Memory of this process now; the most it ever was where the system has no /proc."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-    except OSError:
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1)
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)

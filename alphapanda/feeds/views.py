@@ -1,14 +1,13 @@
-"""What the feed reads and writes on the server beside ticks: who wants what, how far readers are, how the feed is.
+"""What the feed reads on the server: who wants what, and how far readers are.
 
 - ``market:subscriptions``: hash, holder (a run) → JSON list of symbols. Whoever starts a run writes and deletes it.
 - ``market:readers``: hash, reader → JSON ``{"row": rows it has taken, "at": wall ns}``. A reader writes it several
   times a second, and deletes it when it ends; one that has not been heard of for ten seconds holds nobody up.
-- ``health:feed``: JSON document, gone ten seconds after the feed is.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 SUBSCRIPTIONS = "market:subscriptions"
 READERS = "market:readers"
-HEALTH = "health:feed"
-HEALTH_SECONDS = 10
 LIVE_READER = 10 * SECOND  # a reader that reported longer ago is taken for dead
 
 
@@ -33,7 +30,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Views:
-    """The three keys. Every failure is a RedisError; an entry that is not what it should be is left out."""
+    """The two keys. Every failure is a RedisError; an entry that is not what it should be is left out."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
@@ -59,11 +56,6 @@ class Views:
             if progress.at > wall - LIVE_READER:
                 rows.append(progress.row)
         return rows
-
-    async def health(self, document: dict[str, Any]) -> None:
-        """Write how the feed is."""
-        with told("set", HEALTH):
-            await self._client.set(HEALTH, msgspec.json.encode(document), ex=HEALTH_SECONDS)
 
     async def _all(self, key: str) -> dict[bytes | str, bytes | str]:
         with told("hgetall", key):

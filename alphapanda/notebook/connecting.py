@@ -11,7 +11,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from alphapanda.hub_client import ensure_hub
+from alphapanda.hub.client import ensure_hub
 from alphapanda.notebook import shown
 from alphapanda.notebook.waits import blocking, in_thread
 from alphapanda.workspace import Workspace, checked

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from alphapanda.clock import monotonic
 from alphapanda.errors import AlphaPandaException, UnknownNameError, ValidationError
-from alphapanda.hub_client import HubClient
+from alphapanda.hub.client import HubClient
 from alphapanda.notebook import face, records, shown
 from alphapanda.notebook.view import ENDS, Held, View
 from alphapanda.notebook.waits import STEP, Blocking, in_thread, nap

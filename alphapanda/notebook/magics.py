@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from alphapanda.errors import UnknownNameError, ValidationError
-from alphapanda.hub_client import HubClient
+from alphapanda.hub.client import HubClient
 from alphapanda.notebook.connecting import latest
 from alphapanda.notebook.session import Session, halt
 from alphapanda.notebook.status import Overview

@@ -104,10 +104,11 @@ class Poller:
         """One round."""
         with self._lock:
             runs = dict(self._runs)
+        specs = {run: self._spec(run) for run in runs}  # first: a runner tells its last before its end is written
         raws = self._read(list(runs))
         halt = self._halt()
         for run, watched in runs.items():
-            made = self._made(watched.view, raws.get(run), self._spec(run), halt)
+            made = self._made(watched.view, raws.get(run), specs[run], halt)
             with contextlib.suppress(Exception):  # a card that cannot be sent must not hold up the others
                 if made != watched.view:
                     watched.take(made)

@@ -24,7 +24,7 @@ import msgspec
 from alphapanda.capsule import Capsule, freeze
 from alphapanda.clock import wall_ns
 from alphapanda.errors import ValidationError
-from alphapanda.hub_client import HubClient, mark
+from alphapanda.hub.client import HubClient
 from alphapanda.notebook import face
 from alphapanda.notebook.connecting import connect, connect_sync
 from alphapanda.notebook.handle import Run
@@ -32,6 +32,7 @@ from alphapanda.notebook.poller import Poller, open_server
 from alphapanda.notebook.status import Overview
 from alphapanda.notebook.view import View
 from alphapanda.notebook.waits import Blocking, blocking, in_thread
+from alphapanda.processes import mark
 from alphapanda.settings import Settings
 from alphapanda.strategy import Strategy
 from alphapanda.workspace import Workspace, replace_file

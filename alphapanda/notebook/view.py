@@ -133,7 +133,7 @@ class View(msgspec.Struct, frozen=True):
 
 def state_of(wanted: str, books: Books, pulse: Vitals) -> str:
     """The hub, the gateway and the runner each say how a run does; the worst that any of them knows is true."""
-    if books.state == "halted" and pulse.state in ("running", "replaying"):
+    if books.state == "halted" and pulse.state != "halted" and wanted not in ENDS:
         return "stopping"  # the runner tells of it in a moment, and of the error that did it
     said = (wanted, books.state, pulse.state)
     for end in ENDS:

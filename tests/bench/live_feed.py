@@ -10,9 +10,9 @@ import sys
 from alphapanda import logs
 from alphapanda.feeds import __main__ as feeds
 from alphapanda.feeds import pump, sequencer
-from alphapanda.hub import LINES, Hub
+from alphapanda.hub.crew import LINES, WORKSPACE
+from alphapanda.hub.hub import Hub
 from alphapanda.settings import Settings
-from alphapanda.supervise import WORKSPACE
 from alphapanda.workspace import Workspace
 
 FRAME_ROWS = "BENCH_FRAME_ROWS"

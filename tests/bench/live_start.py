@@ -13,7 +13,7 @@ import sys
 
 from alphapanda.clock import monotonic, pause, wall_ns
 from alphapanda.errors import AlphaPandaException
-from alphapanda.hub_client import HubClient
+from alphapanda.hub.client import HubClient
 from alphapanda.workspace import Workspace
 from tests.bench.child import MARK, ROOT, ChildFailed, Result, tell
 from tests.bench.live_rig import LiveRig, folder, memory, pressure, use, wait

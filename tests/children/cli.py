@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from alphapanda import hub_client
-from alphapanda.cli import main
+from alphapanda.commands.cli import main
+from alphapanda.hub import client as hub_client
 from alphapanda.workspace import Workspace
 
 given = sys.argv[1:]

@@ -9,10 +9,10 @@ import msgspec
 
 from alphapanda import logs
 from alphapanda.errors import AlphaPandaException, RetryPolicy
-from alphapanda.hub import POLICIES, Hub
+from alphapanda.hub.crew import FOLDER, NAMESPACE, POLICIES, WORKSPACE
+from alphapanda.hub.hub import Hub
 from alphapanda.server import Server
 from alphapanda.settings import Settings
-from alphapanda.supervise import FOLDER, NAMESPACE, WORKSPACE
 from alphapanda.workspace import Workspace
 
 CHILD = (sys.executable, "-S", "-E", str(Path(__file__).with_name("child.py")))

@@ -24,7 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from alphapanda import operate
+from alphapanda.commands import operate
+from alphapanda.console import as_json, open_console
 from alphapanda.errors import (
     AlphaPandaException,
     ConfigurationError,
@@ -43,7 +44,6 @@ OK, FAILED, USAGE, CONFIGURATION, INTERRUPTED = 0, 1, 2, 78, 130
 COMMANDS = ("demo", "backtest", "doctor", *operate.COMMANDS, "dlq")
 DAY = "2026-11-20"  # bundled
 HOME = ".alphapanda"  # in the current folder: what commands leave behind, ignored by git
-PLAIN_WIDTH = 140  # columns, where the output is not a terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -174,9 +174,9 @@ def _parser(command: str | None) -> Parser:
         "dlq", parents=[shared], help="messages that could not be handled", allow_abbrev=False
     )
     if command == "dlq":
-        from alphapanda import dead_letters
+        from alphapanda.commands import dlq
 
-        dead_letters.add_arguments(last)
+        dlq.add_arguments(last)
     return parser
 
 
@@ -209,16 +209,7 @@ def _tell(message: str, fix: str, code: str) -> None:
     if fix:
         lines.append("\n  fix  ", "bold green")
         lines.append(clean(fix))
-    _console(stderr=True).print(lines, soft_wrap=True, highlight=False)
-
-
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    console = Console(stderr=stderr)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(stderr=stderr, width=PLAIN_WIDTH)
-    return console
+    open_console(stderr=True).print(lines, soft_wrap=True, highlight=False)
 
 
 # ── demo ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -242,14 +233,14 @@ def demo_report() -> Report:
 def demo(options: argparse.Namespace) -> int:
     """Two strategies trade a running market on paper; or, with ``--recorded``, what they did on a recorded day."""
     if not options.recorded:
-        from alphapanda.demo import demo as live
+        from alphapanda.commands.demo import demo as live
 
-        return live(_console(), _folder(Path(HOME)).resolve() / "demo", options.seconds, options.speed)
+        return live(open_console(), _folder(Path(HOME)).resolve() / "demo", options.seconds, options.speed)
     return _recorded_demo(options)
 
 
 def _recorded_demo(options: argparse.Namespace) -> int:
-    console = _console()
+    console = open_console()
     console.print(
         f"Two example strategies over the bundled synthetic day {DAY}: no account, no network.\n",
         style="bold",
@@ -319,8 +310,6 @@ def _has_screen() -> bool:
 
 def backtest(options: argparse.Namespace) -> int:
     """One strategy of the user's over the user's data."""
-    import msgspec
-
     import alphapanda as ap
 
     kind = _strategy(options.strategy)
@@ -343,9 +332,9 @@ def backtest(options: argparse.Namespace) -> int:
             "denials": dict(report.denied),
             "notes": report.result.notes,
         }
-        print(msgspec.json.format(msgspec.json.encode(found, enc_hook=str).decode()))
+        sys.stdout.write(as_json(found))
     else:
-        _console().print(report)
+        open_console().print(report)
     if options.html is not None:
         try:
             page = report.to_html(options.html)
@@ -447,16 +436,17 @@ def _value(parameter: Parameter, text: str) -> Any:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from alphapanda.doctor import findings, table
+    from alphapanda.commands.doctor import findings
+    from alphapanda.commands.finding import table
     from alphapanda.events import IST
 
     today = dt.datetime.now(IST).date()  # noqa: TID251 - a shell asks the clock; nothing decides on it
     found = findings(today, reap=options.reap)
-    _console().print(table(found))
+    open_console().print(table(found))
     return FAILED if any(finding.state == "missing" for finding in found) else OK
 
 
 def _dead_letters(options: argparse.Namespace) -> int:
-    from alphapanda import dead_letters
+    from alphapanda.commands import dlq
 
-    return dead_letters.command(options)
+    return dlq.command(options)

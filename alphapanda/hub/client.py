@@ -1,12 +1,11 @@
-"""The hub seen from outside: ask it, start it, hold on to it; and find its processes when it does not answer.
+"""The hub seen from outside: ask it, start it, hold on to it.
 
     client = ensure_hub(workspace, progress=print)       # starts one if none answers
     client.ask({"do": "status"})                         # a dict, or the error the hub raised
     hold = client.hold("kernel-1")                       # runs of this client live while this does
 
 Blocking and safe to use from any thread; a coroutine calls ``asyncio.to_thread(client.ask, ...)``. Each question has a
-connection of its own. A process is known by its pid *and* its mark (boot and start time): a pid alone may be
-another's by now.
+connection of its own. ``processes`` finds those of a hub that does not answer.
 """
 
 from __future__ import annotations
@@ -14,140 +13,27 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import signal
 import socket
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from alphapanda import errors
 from alphapanda.clock import monotonic, pause
 from alphapanda.errors import AlphaPandaException, ConfigurationError, InfrastructureError
-from alphapanda.workspace import Workspace, replace_file
+from alphapanda.processes import CONFIGURATION, PYTHON
+from alphapanda.workspace import Workspace
 
 ANSWER_BYTES_MAX = 64_000_000
 READY_SECONDS = 30.0  # a second or two as a rule; a machine that is busy starts Python slowly
-CONFIGURATION = 78  # exit code of a process that need not be started again
 ALREADY_RUNS = 75  # exit code of a hub that found another
 KERNELS_OWN = ("JPY_", "MPLBACKEND", "PYDEVD_")  # a kernel's own variables mean nothing to a hub
-PROC = Path("/proc")
 
 Progress = Callable[[str], None]
-
-
-# ── which process ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Facts(NamedTuple):
-    """A live process: what no other of its pid shares, processor seconds since its start, bytes of memory now."""
-
-    mark: str
-    cpu: float
-    rss: int
-
-
-class Record(msgspec.Struct, frozen=True):
-    """A process as it is written down, for whoever has to find it without the hub. ``at``: started, wall ns."""
-
-    role: str
-    pid: int
-    mark: str
-    at: int = 0
-
-    @property
-    def alive(self) -> bool:
-        """Whether this very process still runs."""
-        return bool(self.mark) and mark(self.pid) == self.mark
-
-    def signal(self, number: int) -> bool:
-        """Signal this process and nobody else; False if it is gone."""
-        if self.pid <= 1 or not self.mark:
-            return False
-        try:
-            handle = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else -1
-        except OSError:
-            return False
-        try:
-            if not self.alive:
-                return False
-            if handle < 0:
-                os.kill(self.pid, number)
-            else:
-                signal.pidfd_send_signal(handle, number)  # the handle cannot come to mean another process
-        except ProcessLookupError:
-            return False
-        finally:
-            if handle >= 0:
-                os.close(handle)
-        return True
-
-
-def facts(pid: int) -> Facts | None:
-    """What the system says of a process; None if there is no such one (a zombie is none)."""
-    if not PROC.is_dir():
-        command = ["ps", "-p", str(pid), "-o", "stat=", "-o", "rss=", "-o", "time=", "-o", "lstart="]
-        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split(None, 3)  # noqa: S603
-        if len(found) < 4 or found[0].startswith("Z"):
-            return None
-        seconds = 0.0
-        for part in found[2].replace("-", ":").split(":"):
-            seconds = seconds * 60 + float(part)
-        return Facts(found[3].strip(), seconds, int(found[1]) * 1024)
-    try:
-        line = (PROC / str(pid) / "stat").read_text("utf-8", "replace")
-        boot = (PROC / "sys/kernel/random/boot_id").read_text()[:8]
-    except OSError:
-        return None
-    fields = line.rpartition(")")[2].split()  # the name before them may hold anything
-    if fields[0] in "ZX":
-        return None
-    cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return Facts(f"{boot}-{fields[19]}", cpu, int(fields[21]) * os.sysconf("SC_PAGE_SIZE"))
-
-
-def mark(pid: int) -> str:
-    """What no later process of the same pid shares; empty if there is no such process."""
-    found = facts(pid)
-    return found.mark if found else ""
-
-
-def hub_process(workspace: Workspace) -> Record | None:
-    """The hub that last started here, dead or alive."""
-    try:
-        return msgspec.json.decode(workspace.hub_file.read_bytes(), type=Record)
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
-def children(workspace: Workspace) -> list[Record]:
-    """Those children that the last hub wrote down and that live: orphans, if it does not."""
-    try:
-        found = msgspec.json.decode((workspace.home / "children.json").read_bytes(), type=list[Record])
-    except (OSError, msgspec.MsgspecError):
-        return []
-    return [one for one in found if one.alive]
-
-
-def write_children(workspace: Workspace, records: Iterable[Record]) -> None:
-    """Write the children down."""
-    replace_file(workspace.home / "children.json", msgspec.json.encode(list(records)))
-
-
-def end_processes(records: Iterable[Record], patience: float) -> list[Record]:
-    """Ask recorded processes to end, wait, kill those that stay; returns those that were still alive."""
-    alive = [one for one in records if one.signal(signal.SIGTERM)]
-    for _ in range(2):
-        until = monotonic() + patience
-        while monotonic() < until and any(one.alive for one in alive):
-            pause(0.02)
-        for one in alive:
-            one.signal(signal.SIGKILL)
-    return alive
 
 
 # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -344,8 +230,7 @@ def _tell(progress: Progress | None, text: str) -> None:
 
 
 def _command(workspace: Workspace) -> list[str]:
-    """``-P``: a file of the user's such as queue.py in the folder must not stand in for Python's own."""
-    return [sys.executable, "-P", "-m", "alphapanda.hub", str(workspace.root)]
+    return [*PYTHON, "alphapanda.hub", str(workspace.root)]
 
 
 def _spawn(workspace: Workspace, log: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:

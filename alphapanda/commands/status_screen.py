@@ -1,0 +1,187 @@
+"""The hub's status as one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+GOOD = ("ready", "running", "serving", "ok")
+POOR = ("waiting", "starting", "stopping", "stopped", "closing", "degraded", "replaying", "warming")
+
+
+Facts = Mapping[str, Any]
+
+
+def picture(found: Facts, now: int) -> RenderableType:
+    """The hub's status as one screen, for a hundred columns."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [_overview(found, now)]
+    runs = found["runs"]
+    parts += [Text(), _runs(runs)] if runs else [Text("\nno runs", "bright_black")]
+    parts += [Text(), _processes(found, now)]
+    return Group(*parts)
+
+
+def _overview(found: Facts, now: int) -> RenderableType:
+    from rich.text import Text
+
+    hub, server, table = found["hub"], found["server"], _table()
+    up = f"up {ago(now - hub['since'])}, {found['workspace']}"
+    table.add_row("hub", _state(hub["state"]), Text(f"alphapanda {hub['version']}, {up}"))
+    alive = "ready" if server["alive"] else "external" if server["alive"] is None else "down"
+    table.add_row("server", _state(alive), Text(str(server["address"])))
+    for child in found["children"]:
+        kind, _, namespace = child["role"].partition(":")
+        if kind == "runner":
+            continue
+        health, halt = child["health"], found["halts"].get(namespace) if kind == "gateway" else None
+        state = "halted" if halt else health.get("state", child["state"]) if child["pid"] else child["state"]
+        detail = [_halted(halt, now)] if halt else _details(kind, health)
+        table.add_row(
+            child["role"].replace(":", " "), _state(state), Text(", ".join(part for part in detail if part))
+        )
+    for trouble in hub["troubles"]:
+        table.add_row("", Text("trouble", "bold red"), Text(_clean(trouble)))
+    return table
+
+
+def _details(kind: str, health: Facts) -> list[str]:
+    """What matters of a heartbeat."""
+    if kind == "feed":
+        rate = sum(health.get("rates", {}).values())
+        told = [
+            str(health.get("source", "")),
+            f"{rate:,.0f} ticks/s" if health else "",
+            "STALE" if health.get("stale") else "",
+        ]
+        clock = health.get("clock")
+        fault = _clean(health["detail"]) if health.get("state") == "degraded" else ""
+        return [*told, f"market time {_clock(clock)}" if clock else "", fault]
+    count, orders = health.get("runs", 0), health.get("orders_today", 0)
+    runs = f"{count} run{'s' * (count != 1)}, {orders:,} orders today" if health else ""
+    return [str(health.get("mode", "")), runs, _clean(health.get("detail", ""))]
+
+
+def _halted(halt: Facts, now: int) -> str:
+    since = f" {ago(now - halt['at'])} ago" if isinstance(halt.get("at"), int) else ""
+    return f"level {halt.get('level', '?')}{since} by {_clean(halt.get('by', '?'))}: {_clean(halt.get('reason', ''))}"
+
+
+def _runs(runs: list[Facts]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    from alphapanda.money import rupees
+
+    right = ("net", "orders", "fills", "age")
+    table = _table("run", "lane", "state", "net", "positions", "orders", "fills", "age", right=right)
+    below: list[RenderableType] = []
+    for run in runs:
+        view, runner, counts = run["document"], run["runner"], run["document"].get("counts", {})
+        over = run["state"] in ("stopped", "halted", "failed") or not run["child"]
+        states = (run["state"],) if over else (view.get("state"), run["child"]["state"])
+        state = "halted" if runner.get("state") == "halted" else next(filter(None, states))
+        net, positions = view.get("net"), view.get("positions", [])
+        held = [f"{p['symbol'].partition(':')[2][:14]} {p['quantity']:+,}" for p in positions[:1]]
+        held += [f"and {len(positions) - 1} more"] if len(positions) > 1 else []
+        table.add_row(
+            Text(run["run"]),
+            Text(run["namespace"]),
+            _state(state),
+            Text(rupees(net), "red" if net < 0 else "green") if net is not None else Text("-"),
+            Text(" ".join(held) or "-"),
+            f"{counts.get('orders', 0):,}",
+            f"{counts.get('fills', 0):,}",
+            f"{runner['data_age_ms'] / 1000:.1f} s" if runner and not over else "",
+        )
+        errors = runner.get("errors") or ()
+        again = run["child"].get("error", "")
+        fault = f"started again after: {again}" if again else errors[-1].get("message", "") if errors else ""
+        told = run["reason"] or view.get("reason") or runner.get("detail") or fault
+        if told:
+            below.append(Text(f"{run['run']}: {_clean(told)}", "yellow"))
+    return Group(table, *below)
+
+
+def _processes(found: Facts, now: int) -> RenderableType:
+    from rich.text import Text
+
+    right = ("pid", "cpu", "memory", "restarts")
+    table = _table("process", "state", "pid", "for", "restarts", "cpu", "memory", right=right)
+    hub, server = found["hub"], found["server"]
+    rows: list[Facts] = [{"role": "hub", "restarts": 0, "error": "", **hub}]
+    if server["embedded"]:
+        rows.append(
+            {
+                "role": "server",
+                "state": "ready" if server["alive"] else "down",
+                "since": 0,
+                "restarts": 0,
+                **server,
+            }
+        )
+    for row in [*rows, *found["children"]]:
+        table.add_row(
+            Text(row["role"].replace(":", " ")),
+            _state(row["state"]),
+            str(row["pid"] or "-"),
+            ago(now - row["since"]) if row["since"] else "",
+            str(row["restarts"] or "-"),
+            f"{row['cpu']:.1f} %",
+            f"{row['rss_mb']:,.0f} MB",
+        )
+    return table
+
+
+def _table(*names: str, right: tuple[str, ...] = ()) -> Any:
+    from rich.table import Table
+
+    table = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(names), header_style="bright_black"
+    )
+    for name in names or ("", "", ""):
+        table.add_column(
+            name, justify="right" if name in right else "left", no_wrap=bool(names) and name != ""
+        )
+    return table
+
+
+def _state(state: str) -> RenderableType:
+    from rich.text import Text
+
+    style = (
+        "green"
+        if state in GOOD
+        else "yellow"
+        if state in POOR
+        else "cyan"
+        if state == "external"
+        else "bold red"
+    )
+    return Text(state, style)
+
+
+def ago(ns: int) -> str:
+    """A length of time as people say it."""
+    seconds = max(0, ns // 10**9)
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _clock(ts: int) -> str:
+    from alphapanda.events import ist
+
+    return f"{ist(ts):%d %b %H:%M:%S}"
+
+
+def _clean(text: object) -> str:
+    from alphapanda.report.text import one_line
+
+    return one_line(text, 200)
