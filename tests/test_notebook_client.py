@@ -774,7 +774,7 @@ class Kernel:
             content = message["content"]
             if message["msg_type"] == "stream":
                 heard.write(content["text"])
-            elif "data" in content and not message["msg_type"].startswith("comm_"):  # what a card is told, not a cell
+            elif "data" in content and message["msg_type"] != "comm_msg":  # which goes to a card
                 out.append(content["data"].get("text/plain", ""))
 
         reply = self.client.execute_interactive(code, timeout=100, output_hook=hook)

@@ -104,7 +104,8 @@ class Poller:
         """One round."""
         with self._lock:
             runs = dict(self._runs)
-        specs = {run: self._spec(run) for run in runs}  # first: a runner tells its last before its end is written
+        # before the documents: a runner shows its last, then its end is written
+        specs = {run: self._spec(run) for run in runs}
         raws = self._read(list(runs))
         halt = self._halt()
         for run, watched in runs.items():
