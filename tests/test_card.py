@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from alphapanda.clock import pause
-from alphapanda.hub.client import HubClient
 from alphapanda.workspace import RunSpec, Workspace
 from tests.test_notebook_client import CELL, CONNECT, hub, until
 from tests.test_notebooks import browser_page, chromium, jupyterlab
@@ -298,8 +297,7 @@ def test_a_dead_kernel_and_a_halted_strategy_look_like_it(tmp_path: Path) -> Non
 
 def test_the_script_that_needs_no_kernel(tmp_path: Path) -> None:
     """Run by hand: it says what the hub said, also when there is none."""
-    script = Path(HubClient.__module__.replace(".", "/")).parent / "notebook" / "stop_now.py"
-    full = Path(__file__).parents[1] / script
+    full = Path(__file__).parents[1] / "alphapanda" / "notebook" / "stop_now.py"
     ran = subprocess.run(
         [sys.executable, "-I", full, tmp_path / "hub.sock", "run-1"],
         capture_output=True,

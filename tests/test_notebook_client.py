@@ -313,6 +313,8 @@ def test_documents_become_views_and_survive_a_server_that_does_not(own_valkey: O
 def test_a_run_that_ended_is_looked_at_no_more(own_valkey: OwnValkey) -> None:
     with own_valkey.client() as client, polling(own_valkey) as (poller, watch):
         client.set("paper:run:cross-1", json.dumps(msgspec.to_builtins(BOOKS) | {"state": "halted"}))
+        until(lambda: watch.view.state == "stopping")  # the gateway knows; why it was, the runner tells
+        client.set("paper:runner:cross-1", json.dumps({"state": "halted", "at": 1}))
         until(lambda: watch.view.state == "halted")
         assert not watch.view.ended  # its exits may fill yet
         folder = own_valkey.workspace.runs / "cross-1"

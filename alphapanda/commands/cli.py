@@ -223,7 +223,7 @@ def demo_report() -> Report:
 
     return ap.backtest(
         [OpeningBreakout(), VwapReversion()],
-        tape(Path(__file__).with_name("data") / f"{DAY}.parquet"),
+        tape(Path(__file__).parents[1] / "data" / f"{DAY}.parquet"),
         limits=ap.Limits(position_notional=350_000, gross_exposure=1_000_000, daily_loss=25_000),
         fills=ap.Fills(participation=0.1, latency_ms=50, slippage_bps=1.0),
         progress=sys.stderr.isatty(),
@@ -261,7 +261,7 @@ def _next(console: Console, page: Path) -> None:
     steps = Text("\n")
     for what, how in (
         ("the same with charts", str(page)),
-        ("the strategies", _near(Path(__file__).with_name("examples.py"))),
+        ("the strategies", _near(Path(__file__).parents[1] / "examples.py")),
         ("ten minutes, step by step", "make notebooks, then open 00_start.ipynb"),
         (
             "your own",

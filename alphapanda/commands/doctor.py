@@ -89,7 +89,8 @@ def _packages() -> Iterator[Finding]:
 def _tape() -> Iterator[Finding]:
     from alphapanda.tapes.tape import Tape
 
-    for path in sorted(Path(__file__).with_name("data").glob("*.parquet")) or [Path("no bundled day")]:
+    bundled = sorted(Path(__file__).parents[1].glob("data/*.parquet"))
+    for path in bundled or [Path("no bundled day")]:
         try:
             tape = Tape.open(path)
             rows = sum(len(block) for block in tape.blocks(65_536))

@@ -65,6 +65,7 @@ async def _serve(workspace: Workspace) -> None:
         waiting = asyncio.create_task(child.ended.wait())
         child.ready()
         await asyncio.wait((running, beating, waiting), return_when=asyncio.FIRST_COMPLETED)
+        child.ended.set()  # a client that connects may swallow the cancel: the heartbeat looks at this, too
         for task in (running, beating, waiting):
             task.cancel()
         await asyncio.wait((running, beating, waiting))

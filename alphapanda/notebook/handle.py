@@ -230,7 +230,7 @@ class Run:
         """End the run: its working orders are cancelled; ``flatten`` closes its positions at market too."""
         await in_thread(self._ask_stop, flatten)
         until = monotonic() + SETTLE_SECONDS
-        while not self._view.ended and monotonic() < until:
+        while not self._view.settled and monotonic() < until:
             await nap(0.05)
         self._refresh()
 

@@ -105,6 +105,11 @@ class View(msgspec.Struct, frozen=True):
         return self.hub_says in ENDS
 
     @property
+    def settled(self) -> bool:
+        """Whether it has ended and the gateway has shown its last figures, if it ever knew of it."""
+        return self.ended and self.books.state in ("", *ENDS)
+
+    @property
     def live(self) -> bool:
         """Whether money may be behind it."""
         return self.namespace != SHARED
