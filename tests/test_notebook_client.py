@@ -562,7 +562,7 @@ def test_the_same_again_attaches_and_an_edit_replaces(
 
 def test_another_notebooks_version_is_refused_by_name(session: Session, place: Path) -> None:
     script = """
-        from alphapanda.notebook.session import connect_sync
+        from alphapanda import connect_sync
         from tests.test_notebook_client import Cross
         session = connect_sync(quiet=True)
         run = session.sync.run(Cross(gap=5))
@@ -613,7 +613,7 @@ def alive(session: Session) -> set[str]:
 
 def test_runs_end_with_their_notebook_unless_detached(session: Session, place: Path) -> None:
     script = """
-        from alphapanda.notebook.session import connect_sync
+        from alphapanda import connect_sync
         from tests.test_notebook_client import Cross
         session = connect_sync(quiet=True)
         runs = [session.sync.run(Cross(gap=50), name=name) for name in ("Held", "Kept", "Let")]
@@ -636,7 +636,7 @@ def test_runs_end_with_their_notebook_unless_detached(session: Session, place: P
 def test_a_script_without_loop_or_notebook_ends_by_itself(place: Path) -> None:
     script = """
         import threading
-        from alphapanda.notebook.session import connect_sync
+        from alphapanda import connect_sync
         from tests.test_notebook_client import Cross
         with connect_sync() as session:
             run = session.sync.run(Cross(gap=40), name="Script")
@@ -741,7 +741,6 @@ def test_without_a_hub_the_error_says_what_to_do(tmp_path: Path, monkeypatch: py
 # ── kernels ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 CELL = """
-import alphapanda as ap
 class Turn(ap.Strategy):
     symbols = ["NSE:INFY", "NSE:RELIANCE"]
     gap: int = ap.Param(4)
@@ -752,7 +751,7 @@ class Turn(ap.Strategy):
             self.next = tick.ts + self.gap * 10**9
             self.buy(tick.symbol, 10) if self.position(tick.symbol).quantity <= 0 else self.sell(tick.symbol, 10)
 """
-CONNECT = "from alphapanda.notebook.session import connect\nsession = await connect(quiet=True)"
+CONNECT = "import alphapanda as ap\nsession = await ap.connect(quiet=True)"
 
 
 class Kernel:

@@ -10,7 +10,7 @@ import msgspec
 
 from alphapanda.clock import monotonic, wall_ns
 from alphapanda.notebook.handle import Run
-from alphapanda.notebook.session import connect_sync
+from alphapanda import connect_sync
 from alphapanda.notebook.view import View
 from tests.bench.live_strategies import Pairs
 

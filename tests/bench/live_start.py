@@ -24,7 +24,7 @@ def person(root: str) -> None:
     """Tells when it had imported, had connected, had its run and met the first tick, in seconds from the call of
     ``connect`` on; and what every process had used and waited by then."""
     began = wall_ns()
-    from alphapanda.notebook.session import connect_sync
+    from alphapanda import connect_sync
 
     imported = wall_ns()
     session = connect_sync(workspace=root, quiet=True)
