@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from alphapanda import connect_sync
 from alphapanda.clock import monotonic, wall_ns
 from alphapanda.notebook.handle import Run
-from alphapanda import connect_sync
 from alphapanda.notebook.view import View
 from tests.bench.live_strategies import Pairs
 
