@@ -14,6 +14,7 @@ import dis
 import enum
 import fractions
 import functools
+import itertools
 import operator
 import re
 import types
@@ -51,6 +52,7 @@ SEQUENCES = (tuple, list, collections.deque)
 SETS = (set, frozenset)
 MADE = ("__module__", "__dict__", "__weakref__", "__doc__", "_abc_impl")
 MEMBERS = (types.FunctionType, staticmethod, classmethod, property)
+LINE = "__firstlineno__"
 UNSEEN = ("PUSH_NULL", "CACHE", "EXTENDED_ARG", "NOP")
 FLAGS = 0x2FF  # of a code object: arguments, generators and coroutines; the rest depends on how a cell was compiled
 
@@ -283,7 +285,7 @@ def _name_free(member: Any) -> str:
 
 def _same_code(live: types.CodeType, fresh: types.CodeType) -> bool:
     """The same instructions on the same names and constants; lines and file names do not count."""
-    if (live.co_flags ^ fresh.co_flags) & FLAGS or len(live.co_consts) != len(fresh.co_consts):
+    if (live.co_flags ^ fresh.co_flags) & FLAGS:
         return False
     names = (
         "co_names", "co_varnames", "co_freevars", "co_cellvars", "co_argcount", "co_posonlyargcount",
@@ -291,9 +293,20 @@ def _same_code(live: types.CodeType, fresh: types.CodeType) -> bool:
     )  # fmt: skip
     if any(getattr(live, n) != getattr(fresh, n) for n in names):
         return False
-    if not all(_same_constant(a, b) for a, b in zip(live.co_consts, fresh.co_consts, strict=True)):
+    one, other = _constants(live), _constants(fresh)
+    if len(one) != len(other) or not all(map(_same_constant, one, other)):
         return False
-    return live.co_code == fresh.co_code or _steps(live) == _steps(fresh)
+    numbered = LINE in live.co_names  # a class body: which constant is which depends on where it stands
+    return (not numbered and live.co_code == fresh.co_code) or _steps(live) == _steps(fresh)
+
+
+def _constants(code: types.CodeType) -> list[Any]:
+    """Its constants; those of a class body in the order of their use, without the line it notes of itself (3.13)."""
+    if LINE not in code.co_names:
+        return list(code.co_consts)
+    steps = list(dis.get_instructions(code))
+    lines = {before.offset for before, step in itertools.pairwise(steps) if step.argval == LINE}
+    return [step.argval for step in steps if step.opcode in dis.hasconst and step.offset not in lines]
 
 
 def _steps(code: types.CodeType) -> list[Any]:
@@ -314,7 +327,7 @@ def _steps(code: types.CodeType) -> list[Any]:
         if step.opcode in dis.hasjrel or step.opcode in dis.hasjabs:
             steps.append((name, place(step.argval)))
         elif step.opcode in dis.hasconst:
-            steps.append((name, step.arg))  # constants have been compared
+            steps.append((name, 0 if LINE in code.co_names else step.arg))  # constants have been compared
         else:
             steps.append((name, step.argval))
     ranges: Iterable[Any] = getattr(dis.Bytecode(code), "exception_entries", ())
