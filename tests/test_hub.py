@@ -281,7 +281,8 @@ def test_a_recycled_pid_is_never_signalled(
     if not listed:
         monkeypatch.setattr(processes, "PROC", tmp_path / "none")
     with subprocess.Popen(["sleep", "60"]) as process:
-        until(lambda: (seen := facts(process.pid)) and seen.rss)  # a process that just begins uses nothing yet
+        # one that has just begun uses nothing yet
+        until(lambda: (seen := facts(process.pid)) and seen.rss)
         mine, other = mark(process.pid), "b7a1-12345"
         assert mine
         assert not Record("feed", process.pid, other).signal(signal.SIGKILL)
