@@ -85,10 +85,6 @@ class Space:
                 chosen.insert(0, earlier)
         return chosen
 
-    def bindings(self, name: str) -> list[Statement]:
-        """Every statement that binds ``name``, oldest first."""
-        return self._binding.get(name, [])
-
     def _parts(self, chunk: Chunk) -> Iterator[tuple[Chunk, ast.Module]]:
         """The chunk as Python; the body of a transparent cell magic in its magic's place."""
         text = chunk.text.replace("\r\n", "\n").replace("\r", "\n")

@@ -33,7 +33,6 @@ from alphapanda.rerun import rerun
 from alphapanda.result import decision_digest
 from alphapanda.workspace import VARIABLE, Workspace
 
-SPEED = 60.0  # minutes of market a minute: the opening range is over in five seconds
 TICKS = 30  # a second of market, all instruments together
 FRESH_MS = 2_000
 ORDERS, POSITIONS = 8, 8  # lines

@@ -19,7 +19,6 @@ from alphapanda.report import text
 from alphapanda.report.page import Column, amount, esc, table, tone
 from alphapanda.report.style import CSS
 
-PARTS = ("head", "news", "money", "positions", "orders", "foot")
 ROWS = 5  # positions and orders shown
 WIDTH, HEIGHT = 240, 56  # of the sparkline's own units
 STATUS_TONES = {DENIED: "ap-loss", REJECTED: "ap-loss", EXPIRED: "ap-soft", FILLED: "ap-gain"}

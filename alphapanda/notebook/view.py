@@ -13,7 +13,6 @@ import msgspec
 from alphapanda.result import RunError
 
 ENDS = ("failed", "halted", "stopped")
-STALE_MS = 5_000  # data older than this is shown grey
 SHARED = "paper"  # the namespace without money
 
 LABELS = {
