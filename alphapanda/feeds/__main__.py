@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asyncio.run(_serve(workspace))
     except AlphaPandaException as error:
         logs.channel("error").error("feed.failed", error=error.message, fix=error.fix, code=error.code)
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(
+            f"{error.message} [{error.code}]{error.fix and '; '}{error.fix}\n"
+        )  # the hub shows a line
         return CONFIGURATION if isinstance(error, PermanentError) else FAULT
     except Exception as error:  # noqa: BLE001 - the process's last stop: the hub reads the line and starts another
         logs.channel("error").exception("feed.failed")

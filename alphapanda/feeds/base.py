@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from alphapanda.clock import wall_ns
 from alphapanda.errors import ConfigurationError
 from alphapanda.events import Block, Ints
 from alphapanda.feeds.sequencer import LiveRow, chosen, sound
@@ -195,6 +196,10 @@ class Venue(ABC):
     @abstractmethod
     def drain(self) -> list[LiveRow]:
         """The rows heard since the last call."""
+
+    def wall(self) -> int:
+        """The time at the venue (ns UTC), which its stamps are held against: the machine's, unless it is a sandbox."""
+        return wall_ns()
 
     @abstractmethod
     def health(self) -> dict[str, Any]:

@@ -15,60 +15,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
 import websockets  # which loads its parts when they are first named: a feed without coins does without
 
-from alphapanda import logs
 from alphapanda.clock import monotonic, wall_ns
-from alphapanda.errors import RetryPolicy
 from alphapanda.feeds.base import Venue
 from alphapanda.feeds.binance_coins import Coins
 from alphapanda.feeds.binance_messages import coin, request, streams
+from alphapanda.feeds.connection import Reconnecting, Timing
 from alphapanda.feeds.sequencer import LiveRow
 from alphapanda.instruments import Instrument
 
 COINS_MAX = 512  # on one connection: the venue allows 1024 streams
 REQUEST_MAX = 200  # streams asked for in one message
 LOOK = 0.1  # seconds between two looks at the connection
-PROOF = 20  # messages after which a connection counts as a good one
-STEADY = 10.0  # seconds a connection lasts before the ones that failed are forgotten
 BANNED = (418, 429)  # answers of a venue that wants to be left alone
-BANNED_SECONDS = 60.0
 
 
-class Timing(msgspec.Struct, frozen=True):
-    """Seconds; tests shorten them."""
-
-    quiet: float = 5.0  # without a message before a connection or coin is suspected
-    quiet_max: float = 60.0  # to which patience with new connections doubles
-    lifetime: float = 23 * 3600.0  # of a connection
-    overlap: float = 5.0  # at most, in which the new connection must speak before the old one is closed
-    open: float = 10.0  # for the handshake
-    retry: RetryPolicy = RetryPolicy(delay_first=0.5, delay_max=30.0)
-
-
-class BinanceStreams(Venue):
+class BinanceStreams(Reconnecting, Venue):
     """``url`` is the base address, such as wss://data-stream.binance.vision."""
 
+    PROOF = 20
+
     def __init__(self, url: str, timing: Timing | None = None) -> None:
-        self.url, self.timing = url.rstrip("/"), timing or Timing()
-        self.state = "idle"  # connecting, connected, waiting
+        super().__init__("binance", timing or Timing())
+        self.url = url.rstrip("/")
         self.coins = Coins()
         self._task: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
-        self._fruitless = 0  # connections in a row that went silent before they had said much
         self._requests = 0
-        self._draws = Random()  # spreads the pauses
-        self._log = logs.channel("application")
 
     # ── what the feed asks ───────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="binance")
+        self._task = asyncio.create_task(self.run(), name="binance")
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -100,7 +82,7 @@ class BinanceStreams(Venue):
         return {
             "state": self.state,
             "stale": coins.stale(now, self.timing.quiet),
-            "counts": dict(coins.counts),
+            "counts": {**coins.counts, "reconnects": self.reconnects},
             "gaps": [[gap.start, gap.end, gap.reason] for gap in coins.gaps],
             "refused": coins.refused,
             "silent": round(now - coins.heard, 1) if coins.heard else None,
@@ -108,31 +90,19 @@ class BinanceStreams(Venue):
 
     # ── connections ──────────────────────────────────────────────────────────────────────────────
 
-    async def _run(self) -> None:
-        attempt = 0
-        while True:
-            if not self.coins.held:
-                self.state = "idle"
-                await self._wanted.wait()
-            self.state, started, pause = "connecting", monotonic(), 0.0
-            try:
-                reason = await self._serve(await self._open())
-            except (
-                OSError,
-                ImportError,
-                websockets.WebSocketException,
-            ) as error:  # ImportError: a proxy that needs a package
-                reason = f"{type(error).__name__}: {error}"[:200]
-                if isinstance(error, websockets.InvalidStatus) and error.response.status_code in BANNED:
-                    pause = BANNED_SECONDS
-            if not reason:
-                continue
-            attempt = 1 if monotonic() - started > STEADY else attempt + 1
-            self.coins.counts["reconnects"] += 1
-            self.state = "waiting"
-            self.coins.lost(reason, wall_ns())
-            self._log.warning("feed.venue_lost", venue="binance", reason=reason, attempt=attempt)
-            await asyncio.sleep(max(pause, self.timing.retry.delay(attempt, self._draws.random())))
+    async def _reason_to_connect(self) -> None:
+        if not self.coins.held:
+            self.state = "idle"
+            await self._wanted.wait()
+
+    async def _connected(self) -> str:
+        return await self._serve(await self._open())
+
+    async def _denied(self, status: int) -> float:
+        return self.timing.refused if status in BANNED else 0.0
+
+    def _lost(self, reason: str) -> None:
+        self.coins.lost(reason, wall_ns())
 
     async def _open(self) -> Socket:
         names = [name for one in list(self.coins.held)[: REQUEST_MAX // 2] for name in streams(one)]
@@ -168,7 +138,7 @@ class BinanceStreams(Venue):
                     continue
                 if reader.done():
                     return reader.result()
-                if now - self.coins.heard > self._patience(socket):
+                if now - self.coins.heard > max(self._patience(socket.messages), 5 * self.coins.distance):
                     self._fruitless += 1
                     return f"no message for {now - self.coins.heard:.1f} s"
                 if spare is None and (self.coins.leave or now > socket.born + self.timing.lifetime):
@@ -190,12 +160,6 @@ class BinanceStreams(Venue):
         self.coins.counts["renewals"] += 1
         return socket, asyncio.create_task(self._read(socket))
 
-    def _patience(self, socket: Socket) -> float:
-        if socket.messages >= PROOF:
-            self._fruitless = 0
-        doubled = self.timing.quiet * 2.0**self._fruitless
-        return max(min(self.timing.quiet_max, doubled), 5 * self.coins.distance)
-
     async def _read(self, socket: Socket) -> str:
         """Take in messages until the connection ends; why it did."""
         try:
@@ -203,7 +167,7 @@ class BinanceStreams(Venue):
                 socket.messages += 1
                 self.coins.take(message, monotonic(), wall_ns())
         except (OSError, websockets.WebSocketException) as error:
-            return f"{type(error).__name__}: {error}"[:200]
+            return self._told(error)
         return "closed by the venue"
 
     async def _ask(self, socket: Socket, now: float) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-import msgspec
-
 from alphapanda import logs
 from alphapanda.feeds.binance_messages import Malformed, Quote, Reply, Trade, coin, parse, units
+from alphapanda.feeds.connection import Gap
 from alphapanda.feeds.sequencer import LiveRow
 from alphapanda.instruments import Instrument
 
@@ -15,14 +14,6 @@ MILLISECOND = 1_000_000
 ROWS_HELD = 50_000  # rows nobody fetched
 BEHIND = 100  # messages in a row with ids before the newest: then that one was wrong
 NOTED = 10  # malformed messages that are logged; all are counted
-
-
-class Gap(msgspec.Struct, frozen=True):
-    """Nothing was heard between these wall times (ns)."""
-
-    start: int
-    end: int
-    reason: str
 
 
 class Coin:

@@ -8,20 +8,22 @@ import datetime as dt
 import fcntl
 import sys
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from alphapanda import logs
 from alphapanda.buses.base import Bus
 from alphapanda.buses.ticks import TickWriter
-from alphapanda.clock import monotonic, pause
+from alphapanda.clock import monotonic, pause, wall_ns
 from alphapanda.errors import InfrastructureError, RedisError
 from alphapanda.events import ist_day
-from alphapanda.feeds.base import Day, Playback, Universe
-from alphapanda.feeds.binance import BinanceStreams, Timing
+from alphapanda.feeds.base import Playback, Universe
+from alphapanda.feeds.binance import BinanceStreams
+from alphapanda.feeds.connection import Timing
 from alphapanda.feeds.outbox import Outbox
 from alphapanda.feeds.pump import Pump
-from alphapanda.feeds.services import Services
+from alphapanda.feeds.services import Services, unlisted
 from alphapanda.feeds.views import Views
 from alphapanda.settings import Settings
 from alphapanda.tapes.tape import EPOCH_DAY
@@ -29,6 +31,8 @@ from alphapanda.workspace import Workspace
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+    from alphapanda.feeds.kite_day import KiteDay
 
 RECONCILE = 0.5  # seconds between two looks at the subscriptions
 BAD_ROWS = 10  # quarantined or malformed within a minute: the feed is degraded
@@ -46,10 +50,18 @@ class Feed:
         self._outbox = Outbox(TickWriter(bus), self._universe.topics)
         self._views = Views(client)
         streams = BinanceStreams(settings.feed.crypto_url, Timing(quiet=self._patience))
-        self._services = Services(self._universe, lambda symbol: symbol in self.pump.played, streams)
+        self._kite = self._kite_day(settings)
+        venue = None if self._kite is None else self._kite.venue
+        self._services = Services(
+            self._universe,
+            lambda symbol: symbol in self.pump.played,
+            streams,
+            venue,
+            unlisted if venue is None else venue.instrument,
+        )
         self.pump = Pump(
             workspace.tapes,
-            self._playback(),
+            None if self._kite is not None else self._playback(),
             self._services,
             self._universe,
             self._outbox,
@@ -57,12 +69,20 @@ class Feed:
             speed=settings.feed.speed,
             wait_for_runs=settings.feed.wait_for_runs,
             finished=self._finished,
+            wall=wall_ns if self._kite is None else self._kite.clock.now,
         )
         self._rows: dict[str, int] = {}
         self._bad: deque[int] = deque([0], maxlen=60)  # so far, a value a second
         self._sealing: set[asyncio.Task[None]] = set()
         self._one_seal = asyncio.Lock()
         self._log = logs.channel("application")
+
+    def _kite_day(self, settings: Settings) -> KiteDay | None:
+        if self._settings.source != "kite":
+            return None
+        from alphapanda.feeds.kite_day import KiteDay
+
+        return KiteDay(settings, self._workspace, self._patience)
 
     def _playback(self) -> Playback:
         feed = self._settings
@@ -79,21 +99,27 @@ class Feed:
         """Serve until cancelled."""
         for service in self._services.all.values():
             await service.start()
+        work = [self._outbox.run(), self._reconcile(), self._pumped()]
+        work += [] if self._kite is None else [self._kite.run()]
+        tasks = [asyncio.create_task(one) for one in work]
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._outbox.run())
-                group.create_task(self._reconcile())
-                group.create_task(self.pump.run())
-                self._catch_up()
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from group
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
+            await _ended(tasks)
             for task in self._sealing:
                 task.cancel()
             for service in self._services.all.values():
                 await service.stop()
             self.pump.writer.close()
             self._lock.close()
+
+    async def _pumped(self) -> None:
+        if self._kite is not None:
+            await self._kite.clock.known.wait()
+        self._catch_up()
+        await self.pump.run()
 
     async def _reconcile(self) -> None:
         while True:
@@ -115,15 +141,20 @@ class Feed:
             {} if self._services.crypto.venue is None else self._services.crypto.venue.health()
         )
         bad = sum(quarantined.values()) + crypto.get("counts", {}).get("malformed", 0)
-        stale = pump.state == "running" and now - pump.heard > self._patience
-        troubles = [*pump.faults.values()]
+        kite: dict[str, Any] = {} if self._kite is None else self._kite.health()
+        bad += kite.get("counts", {}).get("malformed", 0) + kite.get("counts", {}).get("quarantined", 0)
+        stale = bool(kite["stale"]) if kite else pump.state == "running" and now - pump.heard > self._patience
+        troubles = [*pump.faults.values(), *kite.get("troubles", ())]
         troubles += [f"not published: {outbox.fault}"] if outbox.fault else []
-        troubles += ["no ticks in an open market"] if stale else []
+        troubles += ["no ticks in an open market"] if stale and not kite else []
         troubles += ["many impossible or malformed ticks"] if bad - self._bad[0] >= BAD_ROWS else []
         self._bad.append(bad)
-        troubles += ["the crypto venue is not connected"] if crypto.get("state") == "waiting" else []
+        troubles += (
+            ["the crypto venue is not connected"] if crypto.get("state") in ("waiting", "refused") else []
+        )
+        logged_out = kite.get("state") == "logged_out"
         return {
-            "state": "degraded" if troubles else pump.state,
+            "state": "logged_out" if logged_out else "degraded" if troubles else pump.state,
             "detail": "; ".join(troubles) or self._detail(),
             "source": self._settings.source,
             "clock": pump.sequencer.clock,
@@ -137,6 +168,7 @@ class Feed:
             "unsent": outbox.unsent,
             "unknown": list(self._services.unknown),
             "services": {name: service.health() for name, service in self._services.all.items()},
+            **({"kite": kite} if kite else {}),
         }
 
     def _detail(self) -> str:
@@ -145,7 +177,7 @@ class Feed:
 
     # ── sealing ──────────────────────────────────────────────────────────────────────────────────
 
-    def _finished(self, day: Day) -> None:
+    def _finished(self) -> None:
         self._seal(EPOCH_DAY + dt.timedelta(ist_day(self.pump.sequencer.clock)))
 
     def _catch_up(self) -> None:
@@ -181,6 +213,14 @@ class Feed:
             )
         else:
             self._log.info("feed.sealed", day=str(day))
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel them until they are done: a client that connects may swallow a cancel."""
+    while pending := [one for one in tasks if not one.done()]:
+        for one in pending:
+            one.cancel()
+        await asyncio.wait(pending, timeout=0.5)
 
 
 def _day(path: Path) -> dt.date | None:

@@ -18,8 +18,8 @@ import numpy as np
 from alphapanda import logs
 from alphapanda.buses.tapelog import TapeLog, Writer
 from alphapanda.clock import monotonic, wall_ns
-from alphapanda.errors import RedisError
-from alphapanda.events import SECOND, Ints
+from alphapanda.errors import ConfigurationError, RedisError
+from alphapanda.events import MINUTE, SECOND, Ints, ist, ist_day
 from alphapanda.feeds.base import Day, Playback, Universe
 from alphapanda.feeds.outbox import Outbox
 from alphapanda.feeds.sequencer import ROWS_MAX, Sequencer
@@ -65,12 +65,15 @@ class Pace:
 
 
 class Pump:
-    """Plays a playback and whatever the venues hear. ``state`` is waiting, running or ended."""
+    """Plays a playback and whatever the venues hear. ``state`` is waiting, running or ended.
+
+    Without a playback tape time is ``wall`` (ns UTC): what venues hear is all there is.
+    """
 
     def __init__(
         self,
         folder: Path,
-        playback: Playback,
+        playback: Playback | None,
         services: Services,
         universe: Universe,
         outbox: Outbox,
@@ -78,7 +81,8 @@ class Pump:
         *,
         speed: float,
         wait_for_runs: int = 0,
-        finished: Callable[[Day], None] = lambda day: None,
+        finished: Callable[[], None] = lambda: None,
+        wall: Callable[[], int] = wall_ns,
     ) -> None:
         self.writer = Writer(folder)
         universe.add(self.writer.instruments)
@@ -90,7 +94,7 @@ class Pump:
         self.heard = 0.0  # monotonic time of the playback's newest row
         self._folder, self._playback, self._services, self._universe = folder, playback, services, universe
         self._outbox, self._views = outbox, views
-        self._speed, self._wait, self._finished = speed, wait_for_runs, finished
+        self._speed, self._wait, self._finished, self._wall = speed, wait_for_runs, finished, wall
         self._place = Place.read(folder / "place.json")
         self._flushed = monotonic()
         self._free_rows, self._asked = 0, 0.0
@@ -98,6 +102,9 @@ class Pump:
 
     async def run(self) -> None:
         """Play to the end of the playback, then only what venues hear."""
+        if self._playback is None:
+            await self._live()
+            return
         for day in self._playback.days(self.writer.clock, self._place.key):
             if self.state == "waiting":
                 await self._runs(day)
@@ -105,7 +112,7 @@ class Pump:
                 await self._play(day)
             finally:
                 day.close()
-            self._finished(day)
+            self._finished()
         self.state = "ended"
         self._log.info("feed.ended", rows=self.sequencer.rows, clock=self.sequencer.clock)
         pace = Pace(1.0, self.sequencer.clock, monotonic())
@@ -115,6 +122,28 @@ class Pump:
             if self.sequencer.pending:
                 await self._flush(now)
             await self._flush(self.sequencer.clock)
+            await asyncio.sleep(FLUSH)
+
+    async def _live(self) -> None:
+        """What venues hear in the time of ``wall``. Where that goes back, tape time stands until it is caught up with.
+
+        Raises ConfigurationError when the log holds a later time: it was written by another source.
+        """
+        if self.sequencer.clock > self._wall() + MINUTE:
+            raise ConfigurationError(
+                f"this workspace has seen {ist(self.sequencer.clock):%Y-%m-%d %H:%M} and the venue's time is "
+                f"{ist(self._wall()):%Y-%m-%d %H:%M}: tape time does not go back",
+                fix="use an empty folder: set ALPHAPANDA_HOME; or let the venue begin later than that: "
+                "alphapanda sandbox --start",
+                code="E_TAPE_ORDER",
+            )
+        self.state = "running"
+        while True:
+            now = max(self.sequencer.clock, self._wall())
+            if self.sequencer.clock and ist_day(now) != ist_day(self.sequencer.clock):
+                self._finished()
+            self._listen(now)
+            await self._flush(now)
             await asyncio.sleep(FLUSH)
 
     async def _runs(self, day: Day) -> None:
@@ -180,8 +209,8 @@ class Pump:
             await self._flush(clock)
 
     def _listen(self, clock: int) -> None:
-        if rows := self._services.drain():
-            self.sequencer.add_live(rows, wall=wall_ns(), clock=clock)
+        for rows, wall in self._services.drain():
+            self.sequencer.add_live(rows, wall=wall, clock=clock)
 
     async def _followed(self) -> bool:
         """Readers are close enough behind, or there are none."""

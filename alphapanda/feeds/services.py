@@ -74,7 +74,13 @@ class MarketFeedService:
     def health(self) -> dict[str, Any]:
         """Plain values for people and programs."""
         found: dict[str, Any] = {"symbols": len(self._holders), "rows": self.rows}
-        return found if self.venue is None else found | self.venue.health()
+        if self.venue is None:
+            return found
+        said = self.venue.health()
+        for name in ("stale", "waiting"):  # a venue may serve several services: each shows its own
+            if name in said:
+                said[name] = [symbol for symbol in said[name] if symbol in self._holders]
+        return found | said
 
 
 class EquityMarketFeedService(MarketFeedService):
@@ -101,22 +107,37 @@ class CryptoMarketFeedService(MarketFeedService):
     asset_classes = ("crypto",)
 
 
+def unlisted(symbol: str) -> Instrument | None:
+    """No list of today: nothing is on it."""
+    return None
+
+
 class Services:
-    """All services, and who holds what."""
+    """All services, and who holds what.
+
+    ``crypto`` brings coins, ``exchange`` all the others (one venue for three services); ``listed`` is what today's
+    instruments say of a symbol, None where they do not know it.
+    """
 
     def __init__(
-        self, universe: Universe, played: Callable[[str], bool], crypto: Venue | None = None
+        self,
+        universe: Universe,
+        played: Callable[[str], bool],
+        crypto: Venue | None = None,
+        exchange: Venue | None = None,
+        listed: Callable[[str], Instrument | None] = unlisted,
     ) -> None:
-        self.equity = EquityMarketFeedService(universe, played)
-        self.options = OptionsMarketFeedService(universe, played)
-        self.forex = ForexMarketFeedService(universe, played)
+        self.equity = EquityMarketFeedService(universe, played, exchange)
+        self.options = OptionsMarketFeedService(universe, played, exchange)
+        self.forex = ForexMarketFeedService(universe, played, exchange)
         self.crypto = CryptoMarketFeedService(universe, played, crypto)
         self.all: Mapping[str, MarketFeedService] = {
             "equity": self.equity, "options": self.options, "forex": self.forex, "crypto": self.crypto,
         }  # fmt: skip
         self._by_class = {kind: one for one in self.all.values() for kind in one.asset_classes}
         self._by_topic = {f"market.{kind}.ticks": one for kind, one in self._by_class.items()}
-        self._universe, self._played = universe, played
+        self._universe, self._played, self._listed = universe, played, listed
+        self._venues = dict.fromkeys(one.venue for one in self.all.values() if one.venue is not None)
         self._held: dict[str, dict[str, Instrument]] = {}
         self.rows: dict[str, int] = dict.fromkeys(Topics.market(), 0)  # published so far, by topic
         self._lookup = np.zeros(0, np.int64)  # which topic each instrument of the table belongs to
@@ -146,9 +167,9 @@ class Services:
                 del self._held[holder]
         self.unknown = tuple(sorted(unknown))
 
-    def drain(self) -> list[LiveRow]:
-        """What the venues heard since the last call."""
-        return [row for one in self.all.values() if one.venue is not None for row in one.venue.drain()]
+    def drain(self) -> list[tuple[list[LiveRow], int]]:
+        """What the venues heard since the last call, each with the time it is there (ns UTC)."""
+        return [(rows, venue.wall()) for venue in self._venues if (rows := venue.drain())]
 
     def count(self, blocks: Sequence[Block], now: float) -> None:
         """These were published."""
@@ -165,7 +186,8 @@ class Services:
     def _instrument(self, symbol: str) -> Instrument | None:
         at = self._universe.index.get(symbol)
         try:
-            instrument = default_instrument(symbol) if at is None else self._universe.instruments[at]
+            known = None if at is None else self._universe.instruments[at]
+            instrument = known or self._listed(symbol) or default_instrument(symbol)
         except AlphaPandaException:
             return None
         return instrument if self.of(instrument).knows(symbol) else None
