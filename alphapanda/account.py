@@ -26,6 +26,7 @@ class Account:
         self.desks: list[Desk] = []
         self.shared = False  # more than one desk trades on it
         self.halted = ""
+        self.reduces = ""  # why only orders pass that shrink the account's position
         self.net = [0] * count
         self.buying = [0] * count  # working, not yet filled; exits of brackets are not counted
         self.selling = [0] * count

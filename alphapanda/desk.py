@@ -23,6 +23,7 @@ from alphapanda.orders import (
     DENIED,
     EXPIRE,
     FULL_FILL,
+    OPEN,
     PART_FILL,
     WORKING,
     Order,
@@ -334,7 +335,8 @@ class Desk:
             self.long_only[index] = tuple(
                 p for p in offered if not self.rulebook.short_allowed(instrument, p)
             )
-            self.freeze[index] = self.rulebook.freeze_quantity(instrument, day)
+            freeze = self.rulebook.freeze_quantity(instrument, day)
+            self.freeze[index] = freeze and freeze * self.account.limits.order_slices
             self._units[index] = instrument.lot_size, self.freeze[index] or UNLIMITED
             self.bands[index] = _band(instrument, last[index])
         before, self.equity_at_open = self.equity_at_open, self.mark(last)
@@ -376,9 +378,20 @@ class Desk:
                 self.expire(order, "the session closed", ts)
 
     def expire(self, order: Order, reason: str, ts: int) -> None:
-        """End a working order whose time is over."""
+        """End a working order whose time is over; at a real venue its cancel is asked for."""
         if order.status in WORKING:
-            self.changed(order, EXPIRE, reason, ts)
+            if self.exchange.real:
+                self.exchange.withdraw(order, reason, ts)
+            else:
+                self.changed(order, EXPIRE, reason, ts)
+
+    def reopen(self, order: Order) -> None:
+        """A real venue shows a fill of an order that had ended: it is open again, to take the fill."""
+        order.status = OPEN
+        if not order.leg:
+            working = self.account.buying if order.target > 0 else self.account.selling
+            working[order.index] += order.target - order.filled
+        self.exchange.hold(order)
 
     def stop_entries(self, index: int, product: str, reason: str) -> None:
         """From now until the day ends this product takes no new position in the instrument."""
@@ -408,7 +421,10 @@ class Desk:
                 self.listener.order_changed(order)
 
     def settle_unsold(self, index: int, product: str, ts: int) -> list[Order]:
-        """Square-off orders that found no event before the close fill at the last price; returns them."""
+        """Square-off orders that found no event before the close fill at the last price; returns them. At a real venue
+        nothing fills for that."""
+        if self.exchange.real:
+            return []
         price = self.listener.last_prices()[index]
         late = [
             o for o in self.exchange.working.get(self.instruments[index].symbol, ()) if o.leg == "square-off"

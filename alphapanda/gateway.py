@@ -37,6 +37,7 @@ from alphapanda.errors import (
     ValidationError,
 )
 from alphapanda.events import DAY, EventEnvelope, Topics
+from alphapanda.hearsay import Hearsay
 from alphapanda.lane import Lane
 from alphapanda.letters.consumer import handle_all
 from alphapanda.letters.replay import is_replayed
@@ -48,7 +49,7 @@ from alphapanda.rulebook import Rulebook
 from alphapanda.server import embedded, inspect, refuse_unsafe
 from alphapanda.settings import Settings
 from alphapanda.state.journal import Entry, Journal
-from alphapanda.traders.base import Trader
+from alphapanda.traders.base import Shelf, Trader
 from alphapanda.traders.factory import TraderFactory
 from alphapanda.views import Views, order_events
 from alphapanda.workspace import RunSpec, Workspace
@@ -56,16 +57,19 @@ from alphapanda.workspace import RunSpec, Workspace
 SILENT = 10.0  # seconds without a word from a runner after which its lane follows the market by itself
 KEPT = 10_000  # messages of each order topic that the server holds; the journal has all
 POLL = 0.1  # seconds between looks at the halt flag and at lanes nobody leads
-COMMANDS = ("operator.halt", "operator.resume", "operator.cancel_all", "operator.flatten")
+COMMANDS = ("operator.halt", "operator.resume", "operator.cancel_all", "operator.flatten", "operator.settle")
+REDUCE, CANCEL = 1, 3  # levels of the kill switch
 
 
 class Command(msgspec.Struct):
-    """What an operator wants; ``run`` empty: of all runs. ``places`` is where each of them stood, for the record."""
+    """What an operator wants; ``run`` empty: of all runs. ``order``: which one ``operator.settle`` is about, "" for all
+    that are lost. ``places`` is where each run stood, for the record."""
 
     do: str
     run: str
     reason: str = ""
     by: str = ""
+    order: str = ""
     places: dict[str, Place] = {}
 
 
@@ -80,6 +84,11 @@ class Hosted:
         self.heard = monotonic()
         self.released = False  # its runner has ended for good
         self.done = False  # and nothing of it is open any more
+
+    def date(self, at: int) -> None:
+        """What is decided from here on was decided at this wall time: a real order has to leave soon after."""
+        if isinstance(self.lane.venue, Shelf):
+            self.lane.venue.decided = at
 
     @property
     def busy(self) -> bool:
@@ -108,10 +117,11 @@ class Gateway:
         self.account = Account(len(TapeLog(workspace.tapes).instruments()), limits_of(settings))
         self.runs: dict[str, Hosted] = {}
         self.trouble = ""  # why nothing can be ordered just now, beside a halt
-        self._turn = asyncio.Lock()  # held from a decision until it is on record, also while that takes long
+        self.turn = asyncio.Lock()  # held from a decision until it is on record, also while that takes long
         self._obeyed: set[str] = set()  # commands on record
         self._flag = b""  # the halt file as it was last seen
         self.statistics = ErrorStatistics()
+        self.hearsay = Hearsay(self)
         self.views = Views(bus, namespace, settings.portfolio_manager.portfolio_id)
         self._audit, self._trading = logs.channel("audit"), logs.channel("trading")
 
@@ -134,6 +144,8 @@ class Gateway:
     async def _replay(self, entry: Entry) -> None:
         if entry.kind == "attach":
             self._host(msgspec.json.decode(entry.body, type=RunSpec))
+        elif entry.kind == "report":
+            self.hearsay.replay(entry)
         elif entry.kind in ("end", "done"):
             self.runs[entry.run].released = True
             self.runs[entry.run].done = entry.kind == "done"
@@ -146,11 +158,12 @@ class Gateway:
         elif (hosted := self.runs.get(entry.run)) is not None:
             recorded = msgspec.msgpack.decode(entry.reply, type=Reply)
             request = msgspec.msgpack.decode(entry.body, type=Request)
+            hosted.date(entry.at)
             again = hosted.lane.answer(request, recorded)
             if again != recorded:
                 logs.channel("error").error("gateway.replay_differs", run=entry.run, request=entry.id)
             hosted.asked[entry.id] = entry.body, entry.reply
-            await self._execute(hosted)
+            await self.execute(hosted)
 
     def _host(self, spec: RunSpec) -> Hosted:
         log = TapeLog(self.workspace.tapes)
@@ -173,6 +186,8 @@ class Gateway:
             trade_from=spec.trade_from,
         )
         hosted = self.runs[spec.run] = Hosted(spec, lane)
+        if isinstance(lane.venue, Shelf):
+            lane.venue.run = spec.run
         return hosted
 
     # ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,12 +228,12 @@ class Gateway:
                     fix="start runs through the hub",
                     code="E_LANE",
                 )
-            async with self._turn:
+            async with self.turn:
                 hosted = self._host(spec)  # first: what cannot be played must not be on record
-                await self._durably("attach", spec.run, "", msgspec.json.encode(spec), b"")
+                await self.durably("attach", spec.run, "", msgspec.json.encode(spec), b"")
             self._audit.info("run.attached", run=spec.run, strategy=spec.name, digest=spec.digest)
         hosted.heard = monotonic()
-        await self._tell(spec.run, "run.attached", envelope, {"run": spec.run})
+        await self.tell(spec.run, "run.attached", envelope, {"run": spec.run})
 
     async def _request(self, envelope: EventEnvelope) -> None:
         request = msgspec.convert(envelope.data, Request)
@@ -227,7 +242,10 @@ class Gateway:
             raise ValidationError(f"run {request.run!r} is not known here", fix="let its runner attach first")
         hosted.heard = monotonic()
         if not request.urgent:
-            hosted.lane.advance(request.place)
+            async with self.turn:
+                hosted.date(wall_ns())
+                hosted.lane.advance(request.place)
+                await self.execute(hosted)  # a square-off was due, a target touched
             return
         body = msgspec.msgpack.encode(request)
         known = hosted.asked.get(request.id)
@@ -245,24 +263,25 @@ class Gateway:
         await self._send(request.run, request.id, items)
 
     async def _decide(self, envelope: EventEnvelope, hosted: Hosted, request: Request, body: bytes) -> None:
-        async with self._turn:
+        async with self.turn:
             await self._look_at_flag()
             halted = self.account.halted
+            hosted.date(wall_ns())
             reply = hosted.lane.answer(request)
             raw = msgspec.msgpack.encode(reply)
-            await self._durably("request", request.run, request.id, body, raw)
+            await self.durably("request", request.run, request.id, body, raw)
             hosted.asked[request.id] = body, raw
             await self._look_at_flag()
             if self.account.halted and not halted:  # while the journal could not be written
                 await self._obey(Command("operator.cancel_all", request.run, self.account.halted))
-            await self._execute(hosted)
+            await self.execute(hosted)
         events = order_events(envelope, self.namespace, hosted.lane, reply, request)
         for topic, event in events:
             self._trading.info(topic.partition(".")[2], run=request.run, event_id=event.id, **_facts(event))
         published = [(topic, encode(event)) for topic, event in events]
         hosted.unsent[request.id] = [self._reply_item(envelope, request.run, raw), *published]
 
-    async def _execute(self, hosted: Hosted) -> None:
+    async def execute(self, hosted: Hosted) -> None:
         """What is on record goes to the trader."""
         venue = hosted.lane.venue
         while venue.pending:
@@ -277,8 +296,10 @@ class Gateway:
         withdrawn: list[Order] = getattr(venue, "withdrawn", [])
         while withdrawn:
             await self.trader.cancel_order(withdrawn.pop(0))
+        for order in venue.resized() if isinstance(venue, Shelf) else ():
+            await self.trader.resize_order(order)
 
-    async def _durably(self, kind: Any, run: str, identity: str, body: bytes, reply: bytes) -> None:
+    async def durably(self, kind: Any, run: str, identity: str, body: bytes, reply: bytes) -> None:
         """On record before anything follows. While the journal cannot be written everything waits here."""
         while True:
             try:
@@ -305,7 +326,7 @@ class Gateway:
         if (hosted := self.runs.get(run)) is not None:
             hosted.unsent.pop(identity, None)
 
-    async def _tell(self, run: str, kind: str, cause: EventEnvelope, data: dict[str, Any]) -> None:
+    async def tell(self, run: str, kind: str, cause: EventEnvelope, data: dict[str, Any]) -> None:
         event = cause.child(id=f"{cause.id}/{kind}", type=kind, ts=cause.ts, source="gateway", data=data)
         await self.bus.publish(f"{self.namespace}.runs.{run}", encode(event), bound=KEPT)
 
@@ -329,8 +350,8 @@ class Gateway:
         hosted = self.runs.get(command.run)
         if command.do == "run.release":
             if hosted is not None and not hosted.released:
-                async with self._turn:
-                    await self._durably("end", command.run, "", b"", b"")
+                async with self.turn:
+                    await self.durably("end", command.run, "", b"", b"")
                     hosted.released = True
             return
         if command.do not in COMMANDS or (command.run and hosted is None):
@@ -339,11 +360,15 @@ class Gateway:
                 fix=f"send one of {', '.join(COMMANDS)} about a run of this namespace",
             )
         self._audit.warning(command.do, run=command.run, reason=command.reason, by=command.by)
-        async with self._turn:
+        async with self.turn:
             if envelope.id not in self._obeyed:  # a command that comes twice is one
                 await self._obey(command, envelope.id)
+                if command.do == "operator.settle":
+                    await self.trader.settle(command.order, f"{command.reason} ({command.by})")
+                elif command.do == "operator.resume" and not command.run:  # no flag may stand for its level
+                    await self.trader.halt(0, f"{command.reason} ({command.by})")
         for run in [command.run] if command.run else list(self.runs):
-            await self._tell(run, "gateway.look", envelope, {"run": run})
+            await self.tell(run, "gateway.look", envelope, {"run": run})
 
     async def _obey(self, command: Command, identity: str = "") -> None:
         """Put a command on record, with the places where it meets the runs, and do it. Called with the turn."""
@@ -351,7 +376,7 @@ class Gateway:
             run: h.lane.place for run, h in self.runs.items() if command.run in ("", run) and h.lane.place.ts
         }
         identity = identity or f"{command.do}:{command.run}:{wall_ns()}"
-        await self._durably("operator", "", identity, msgspec.json.encode(command), b"")
+        await self.durably("operator", "", identity, msgspec.json.encode(command), b"")
         self._obeyed.add(identity)
         self._operate(command)
 
@@ -360,6 +385,7 @@ class Gateway:
         reason = command.reason or command.do
         if command.do == "operator.resume":
             self.account.halt("")
+            self.account.reduces = ""
         elif command.do == "operator.halt":
             if not command.run:
                 self.account.halt(reason)
@@ -379,22 +405,29 @@ class Gateway:
             flag = b""
         except OSError as error:
             flag = str(error).encode()
-        if flag == self._flag and (self.account.halted or not flag):
+        if flag == self._flag and (self.account.halted or self.account.reduces or not flag):
             return
         self._flag = flag
         if not flag:
+            self.account.reduces = ""
             if self.account.halted.startswith("kill switch"):
                 self.account.halt("")
-                self._audit.warning("halt.lifted")
+            self._audit.warning("halt.lifted")
+            await self.trader.halt(0, "lifted")
             return
         try:
             found = msgspec.json.decode(flag, type=dict[str, Any])
-            level = int(found.get("level", 3))
+            level = int(found.get("level", CANCEL))
         except (msgspec.DecodeError, TypeError, ValueError):
-            found, level = {"reason": "the halt file cannot be read"}, 3
-        self.account.halt(f"kill switch: {found.get('reason') or 'no reason given'}")
-        self._audit.warning("halt", level=level, reason=self.account.halted, by=str(found.get("by", "")))
-        if level >= 3:
+            found, level = {"reason": "the halt file cannot be read"}, CANCEL
+        reason = f"kill switch: {found.get('reason') or 'no reason given'}"
+        if level == REDUCE:
+            self.account.reduces = reason
+        else:
+            self.account.halt(reason)
+        self._audit.warning("halt", level=level, reason=reason, by=str(found.get("by", "")))
+        await self.trader.halt(level, reason)
+        if level >= CANCEL:
             await self._obey(Command("operator.cancel_all", "", "kill switch"))
 
     # ── beside the messages ──────────────────────────────────────────────────────────────────────────────────────
@@ -407,10 +440,10 @@ class Gateway:
             if self.trouble or deaf > 10 * POLL:  # we did not listen: nobody was silent
                 for hosted in self.runs.values():
                     hosted.heard += deaf
-            if not self._turn.locked():
-                async with self._turn:
+            if not self.turn.locked():
+                async with self.turn:
                     await self._look_at_flag()
-                    self._follow()
+                    await self._follow()
                     await self._note_done()
             if monotonic() - shown >= 0.25:
                 shown = monotonic()
@@ -419,17 +452,19 @@ class Gateway:
                     await self._show_errors()
             await asyncio.sleep(POLL)
 
-    def _follow(self) -> None:
+    async def _follow(self) -> None:
         for hosted in self.runs.values():
             alone = hosted.released or monotonic() - hosted.heard > SILENT
             if alone and hosted.busy:
+                hosted.date(wall_ns())
                 hosted.lane.follow()
+                await self.execute(hosted)
 
     async def _note_done(self) -> None:
         """A run that has ended, with nothing open any more, is over: a day later no start plays it again."""
         for run, hosted in self.runs.items():
             if hosted.released and not hosted.done and not hosted.busy:
-                await self._durably("done", run, "", b"", b"")
+                await self.durably("done", run, "", b"", b"")
                 hosted.done = True
 
     async def _show_errors(self) -> None:
@@ -437,9 +472,11 @@ class Gateway:
 
     def health(self) -> dict[str, Any]:
         """What the heartbeat says."""
-        state = "blocked" if self.trouble else "halted" if self.account.halted else "serving"
+        account = self.account
+        state = "halted" if account.halted else "reducing" if account.reduces else "serving"
         return {
-            "state": state, "namespace": self.namespace, "detail": self.trouble or self.account.halted,
+            "state": "blocked" if self.trouble else state, "namespace": self.namespace,
+            "detail": self.trouble or account.halted or account.reduces,
             "runs": sum(not h.released for h in self.runs.values()), "orders_today": self.account.orders_today,
             "mode": self.trader.execution_mode,
         }  # fmt: skip
@@ -460,6 +497,7 @@ def limits_of(settings: Settings) -> Limits:
     risk = settings.risk
     return Limits(
         order_quantity=risk.max_order_quantity,
+        order_slices=risk.max_order_slices,
         order_notional=risk.max_order_notional,
         position_notional=risk.max_position_notional,
         gross_exposure=risk.max_gross_exposure,
@@ -495,6 +533,7 @@ async def serve(workspace: Workspace, namespace: str) -> int:
         async with asyncio.TaskGroup() as group:
             group.create_task(child.beat(bus, gateway.health))
             group.create_task(gateway.watch(child.ended))
+            group.create_task(gateway.hearsay.listen(child.ended))
             group.create_task(
                 handle_all(bus, work, gateway.handle, statistics=gateway.statistics, until=child.ended)
             )

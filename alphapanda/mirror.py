@@ -38,6 +38,8 @@ the strategy: where no answer can come, raise what is not an ``Exception``."""
 class Shelf:
     """The run's working orders, as far as the runner has heard."""
 
+    real = False  # what to do at a moment of the day is asked of the gateway, whatever stands behind it
+
     def __init__(self, mirror: Mirror) -> None:
         self.working: dict[str, list[Order]] = {}
         self.quiet: dict[str, tuple[int, int] | None] = {}
@@ -51,6 +53,10 @@ class Shelf:
 
     def withdraw(self, order: Order, reason: str, ts: int) -> None:
         """Only the gateway cancels."""
+
+    def hold(self, order: Order) -> None:
+        """It works at the gateway again."""
+        self.add(order, 0)
 
     def remove(self, order: Order) -> None:
         """The order has ended."""
@@ -85,6 +91,7 @@ class Mirror(Desk):
         self._run, self._ask, self._engine = run, ask, engine
         self._by_id: dict[str, Order] = {}
         self._untold: dict[tuple[str, int], Fill] = {}
+        self._booked: dict[str, int] = {}  # by order: the number of its newest fill in the books
         self._replies = 0
         self._heard: dict[str, int] = {}  # by order: the newest reply that told how it stands
         self._asked_at = (-2, 0)
@@ -187,6 +194,9 @@ class Mirror(Desk):
         return order
 
     def _filled(self, update: FillUpdate) -> None:
+        if update.number <= self._booked.get(update.order_id, 0):
+            return  # an answer that comes twice is one
+        self._booked[update.order_id] = update.number
         order = self._by_id[update.order_id]
         index, signal, quantity = order.index, order.signal, update.quantity
         n, d = self._ratios[index]
@@ -203,8 +213,8 @@ class Mirror(Desk):
         self._untold[update.order_id, update.number] = fill
 
     def _told(self, update: FillTold) -> None:
-        fill = self._untold.pop((update.order_id, update.number))
-        if self.listener.hears[0]:
+        fill = self._untold.pop((update.order_id, update.number), None)
+        if fill is not None and self.listener.hears[0]:
             self.listener.order_filled(fill, 0)
 
     # ── the day: what the gateway does at these moments may concern us ───────────────────────────────────────────

@@ -17,7 +17,7 @@ import msgspec
 from alphapanda.errors import ConfigurationError
 from alphapanda.events import MINUTE, SECOND, Signal
 from alphapanda.money import PAISE, nearest_tick, rupees
-from alphapanda.orders import Order
+from alphapanda.orders import SENT, Order
 
 if TYPE_CHECKING:
     from alphapanda.desk import Desk
@@ -30,7 +30,7 @@ Standing = Callable[
 
 
 COUNTS = (
-    "order_quantity", "position_quantity", "orders_per_second", "orders_per_minute", "orders_per_day",
+    "order_quantity", "order_slices", "position_quantity", "orders_per_second", "orders_per_minute", "orders_per_day",
     "strategy_orders_per_second", "strategy_orders_per_minute",
 )  # fmt: skip
 
@@ -39,13 +39,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The account's limits. Money is in rupees; None means no limit; defaults are the broker's own caps.
 
     ``price_band`` is a share of the last price that a limit or stop price may lie away (options are exempt: their
-    premium moves by multiples). ``leverage`` caps gross exposure as a multiple of equity. ``duplicate_seconds`` is how
+    premium moves by multiples). ``order_slices`` is how many orders of the exchange's freeze quantity one order
+    may become at a real venue. ``leverage`` caps gross exposure as a multiple of equity. ``duplicate_seconds`` is how
     long the same order of the same strategy counts as a repeat; ``strategy_orders_per_...`` keep one strategy from
     using up the account's rate. ``stale_seconds`` refuses new risk when no tick of any instrument came for so long.
     Sources: orders per second, minute and day are Kite Connect's published limits per account.
     """
 
     order_quantity: int | None = None
+    order_slices: int = 1
     order_notional: float | None = None
     position_quantity: int | None = None
     position_notional: float | None = None
@@ -77,7 +79,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigurationError(
                     f"limit self_cross = {value!r} is no switch", fix="write True or False", code="E_LIMIT"
                 )
-            if value is None or name in ("self_cross", "instruments"):
+            if name in ("self_cross", "instruments") or (value is None and name != "order_slices"):
                 continue
             kind = " whole" if name in COUNTS else ""
             if kind and not isinstance(value, int):
@@ -131,6 +133,7 @@ def rules(limits: Limits) -> Rules:
         crossing=(self_cross,) if limits.self_cross else (),
         delivery=(no_short_delivery, delivery_cash),
         growing=(
+            may_grow,
             entry_open,
             *_on(
                 (fresh_data, limits.stale_seconds and int(limits.stale_seconds * SECOND)),
@@ -209,6 +212,11 @@ def product_offered(index: int, product: str, desk: Desk) -> str | None:
     return f"product: {product} is not offered on {desk.instruments[index].symbol}; use {use}"
 
 
+def may_grow(order: Order, desk: Desk) -> str | None:
+    """Positions may become larger: nobody has said that the account only reduces."""
+    return f"reduce only: {desk.account.reduces}" if desk.account.reduces else None
+
+
 def entry_open(order: Order, desk: Desk) -> str | None:
     """The product still takes new positions today: MIS stops before the broker squares it off."""
     return desk.no_entry.get((order.index, order.signal.product)) if desk.no_entry else None
@@ -226,11 +234,12 @@ def lot(order: Order, desk: Desk) -> str | None:
 
 
 def freeze(order: Order, desk: Desk) -> str | None:
-    """At most the exchange's freeze quantity in one order."""
+    """At most the exchange's freeze quantity in one order, or as many of those as an order may be cut into."""
     most = desk.freeze[order.index]
     if most is None or -most <= order.target <= most:
         return None
-    return f"freeze: {order.quantity} > {most}, the most one order may hold; slice it"
+    fix = "send several, or let RISK__MAX_ORDER_SLICES (Limits.order_slices) cut it"
+    return f"freeze: {order.quantity} > {most}, the most one order may hold; {fix}"
 
 
 def tick(order: Order, desk: Desk) -> str | None:
@@ -340,13 +349,18 @@ def max_position_notional(limit: int) -> Check:
 
 
 def self_cross(order: Order, desk: Desk) -> str | None:
-    """Never trade against one's own working order in the same account; a market order stands at the last price."""
+    """Never trade against one's own working order in the same account; a market order stands at the last price.
+
+    At a real venue an order that was sent and not confirmed may be nowhere: it must not trap a position.
+    """
     symbol, last = order.signal.symbol, order.signal.reference
     ours = last if order.signal.limit is None else order.signal.limit
     buying = order.target > 0
     for one in desk.account.desks:
         for other in one.exchange.working.get(symbol, ()):
             if (other.target > 0) == buying or (other.signal.stop is not None and not other.triggered):
+                continue
+            if desk.reducing and one.exchange.real and other.status == SENT:
                 continue
             theirs = last if other.signal.limit is None else other.signal.limit
             if (ours >= theirs) if buying else (ours <= theirs):

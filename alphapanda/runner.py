@@ -64,6 +64,7 @@ KEPT = 10_000  # messages to the gateway that the server holds beyond those it h
 SYMBOLS = 5.0  # seconds in which the feed gets a symbol, if anybody has it
 PERFORMANCE = 30.0  # seconds between two lines of the performance channel
 WIND_DOWN = 5.0  # seconds for the last orders of a run that is stopped
+TOLD = 143  # exit code of one that was told to end in the middle: a shutdown of the machine, which comes back
 PROGRESS = 0.25  # seconds between two words to the gateway about where we stand
 UNLIKE = "not reproducible"  # the strategy: it depends on something that is not on the tape
 DAY_NS = parse_interval("1d")
@@ -93,7 +94,7 @@ class Link:
         self._known = known  # id → question and answer of an earlier life
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._offset: dict[str, str] = {}
-        self.look = threading.Event()  # the gateway did something on its own: ask
+        self._look = threading.Event()  # the gateway did something on its own
         self.attached = asyncio.Event()
         self.asked = 0
         self.waits: deque[float] = deque(maxlen=500)  # seconds each recent answer took
@@ -107,6 +108,16 @@ class Link:
         """Where an earlier life asked because the gateway had told it to, not because of the tape."""
         found = [msgspec.msgpack.decode(body, type=Request) for body, _ in self._known.values()]
         return [Stop(r.place, r.id) for r in found if r.id.startswith("look:")]
+
+    @property
+    def look(self) -> bool:
+        """Whether the gateway did something on its own that has to be asked for: not before all that was asked in an
+        earlier life has been asked again, for what is new comes after it."""
+        return self._look.is_set() and not self._known
+
+    def looked(self) -> None:
+        """It is being asked for."""
+        self._look.clear()
 
     @property
     def replaying(self) -> bool:
@@ -198,7 +209,7 @@ class Link:
         if envelope.type == "run.attached":
             self.attached.set()
         elif envelope.type == "gateway.look":
-            self.look.set()
+            self._look.set()
         elif envelope.type == "gateway.reply":
             reply = msgspec.msgpack.decode(envelope.data, type=Reply)
             waiting = self._waiting.get(reply.id)
@@ -232,6 +243,7 @@ class Run:
         self.done = False
         self._kept = 0.0
         self._looked = False  # something an operator did has reached us
+        self._looks = len(link.looks())  # so far, in all lives: each is another question
         self._stops = sorted([*link.looks(), *self._snapshot()], key=lambda s: (s.place.through, s.place.ts))
 
     def _desk(self, engine: Engine, account: Account) -> Mirror:
@@ -272,7 +284,7 @@ class Run:
         try:
             while not self._dead:
                 with self._more:
-                    while not self.frames and not self._stop and not self.link.look.is_set():
+                    while not self.frames and not self._stop and not self.link.look:
                         self._more.wait(0.2)
                     frames = [] if self._stop else _some(self.frames)
                 if self._stop:
@@ -300,10 +312,11 @@ class Run:
                 engine.step(block)
             engine.step(Clock(self.clock))
         self.place = Place(engine.block.first + engine.played - 1, self.clock, LAST)
-        if self.link.look.is_set():
-            self.link.look.clear()
+        if self.link.look:
+            self.link.looked()
             self._looked = True
-            self._mirror.look(self.place, f"look:{self.place.through}:{self.place.ts}")
+            self._looks += 1  # two at one place are two: the first one's answer must not be booked again
+            self._mirror.look(self.place, f"look:{self.place.through}:{self.place.ts}:{self._looks}")
         if monotonic() - self._kept > 2.0 and not self.link.replaying:
             self._kept = monotonic()
             self._keep_snapshot()
@@ -557,7 +570,7 @@ async def _end(run: Run, spec: RunSpec, link: Link, lease: Lease, folder: Path) 
     if run.failure is not None:
         logs.channel("error").error("runner.failed", run=spec.run, exc_info=run.failure)
         return 1
-    return 0
+    return TOLD
 
 
 class Report:
@@ -646,7 +659,7 @@ def main() -> int:
     try:
         return asyncio.run(serve(Path(sys.argv[1]).resolve()))
     except Ended:
-        return 0
+        return TOLD
     except AlphaPandaException as error:
         logs.channel("error").error("runner.ended", error=error)
         sys.stderr.write(f"{error.message} [{error.code}]{error.fix and '; '}{error.fix}\n")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 import alphapanda as ap
 from alphapanda.errors import ConfigurationError
 from alphapanda.instruments import Instrument
-from alphapanda.risk import Limits
-from tests.build import CRORE, NIFTY_FUT, WIDE, Scripted, clock, denials, play, runs, tape_of, trades
+from alphapanda.orders import Order
+from alphapanda.risk import Limits, self_cross
+from tests.build import CRORE, NIFTY_FUT, WIDE, Scripted, clock, denials, equity, play, runs, tape_of, trades
 from tests.chaos import Chaos, random_tape
 
 FUT = "NIFTY26NOVFUT"
@@ -103,7 +105,8 @@ def test_lots() -> None:
     )  # fmt: skip
     assert got == [
         "", "lot: 66 is not a multiple of 65; nearest 65 or 130", "lot: 1 is not a multiple of 65; nearest 65 or 130",
-        "", "freeze: 1820 > 1800, the most one order may hold; slice it",
+        "", "freeze: 1820 > 1800, the most one order may hold; send several, or let RISK__MAX_ORDER_SLICES "
+        "(Limits.order_slices) cut it",
     ]  # fmt: skip
 
 
@@ -479,3 +482,18 @@ def test_a_coin_is_never_sold_short_nor_bought_on_credit_under_any_product() -> 
     assert got[0] == "short: MIS sells what is held; 0 free, 1 asked"
     assert got[1].startswith("funds: ₹1,100.00 needed, ₹1,000.00 free")
     assert got[2:] == ["", ""]
+
+
+@pytest.mark.parametrize(("real", "reducing", "status", "denied"), [
+    (True, True, "sent", False), (True, True, "open", True), (True, False, "sent", True), (False, True, "sent", True),
+])  # fmt: skip
+def test_an_order_nobody_can_find_traps_no_position(
+    real: bool, reducing: bool, status: str, denied: bool
+) -> None:
+    there = Order(ap.Signal("other", 1, 0, 1, "NSE:INFY", 5, 10_000), equity("INFY"), 0, 0, status, target=5)
+    exit_order = Order(ap.Signal("ours", 2, 0, 2, "NSE:INFY", -5, 10_000), equity("INFY"), 0, 0, target=-5)
+    venue = SimpleNamespace(real=real, working={"NSE:INFY": [there]})
+    desk: Any = SimpleNamespace(
+        reducing=reducing, account=SimpleNamespace(desks=[SimpleNamespace(exchange=venue)])
+    )
+    assert bool(self_cross(exit_order, desk)) is denied

@@ -1,0 +1,21 @@
+"""One order by hand, on the same way as any other: a strategy that wants it once."""
+
+from __future__ import annotations
+
+import alphapanda as ap
+
+
+class ByHand(ap.Strategy):
+    """Orders ``quantity`` (negative: sells) at the first tick, at ``limit`` or at the market where it is 0."""
+
+    quantity: int = ap.Param(1, doc="signed")
+    limit: float = ap.Param(0.0, low=0.0, doc="rupees; 0: at the market")
+
+    def on_start(self) -> None:
+        self.state.sent = False
+
+    def on_tick(self, tick: ap.Tick) -> None:
+        if not self.state.sent:
+            self.state.sent = True
+            send = self.buy if self.quantity > 0 else self.sell
+            send(tick.symbol, abs(self.quantity), limit=self.limit or None)
