@@ -17,12 +17,12 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast, get_args
 from urllib.parse import urlsplit
 
 import pydantic
 from dotenv.parser import parse_stream
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
@@ -69,6 +69,13 @@ def _kite_or_loopback(url: str) -> str:
     raise PydanticCustomError("pinned", "only Kite's own address, or a sandbox on this machine")
 
 
+def _own_page(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "http" and parts.hostname in LOOPBACK and not (parts.query or parts.username):
+        return url
+    raise PydanticCustomError("page", "an http:// address on this machine, such as http://127.0.0.1:7787/")
+
+
 def _public_stream(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "wss" or (parts.scheme == "ws" and parts.hostname in LOOPBACK):
@@ -106,7 +113,31 @@ class ZerodhaSettings(Section):
     user_id: Text | None = None  # the account's client id, as on a contract note
     root_url: Annotated[str, AfterValidator(_kite_or_loopback)] = "https://api.kite.trade"
     ticker_url: Annotated[str, AfterValidator(_kite_or_loopback)] = "wss://ws.kite.trade"
+    redirect_url: Annotated[str, AfterValidator(_own_page)] = (
+        "http://127.0.0.1:7787/"  # the app's, as registered: where a login is caught
+    )
     timeout_seconds: Number = 7.0  # deadline of one REST call
+    market_band_percent: Number = 1.0  # how far from the last price a market order may fill
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_broker(cls, given: Any) -> Any:
+        """A sandbox answers both at one address, so its ticker need not be named."""
+        if not isinstance(given, dict):
+            return given
+        values = cast("dict[str, Any]", given)
+        root = values.get("root_url")
+        if isinstance(root, str) and root.startswith("http://") and "ticker_url" not in values:
+            return {**values, "ticker_url": root.replace("http", "ws", 1)}
+        return values
+
+    @model_validator(mode="after")
+    def _one_world(self) -> Self:
+        if (self.root_url in KITE_ADDRESSES) != (self.ticker_url in KITE_ADDRESSES):
+            raise PydanticCustomError(
+                "pinned", "one address is Kite's and the other a sandbox's: give both or none"
+            )
+        return self
 
 
 class PaperTradingSettings(Section):
@@ -144,6 +175,9 @@ class RiskSettings(Section):
     max_position_notional: Number = 2_000_000.0  # rupees in one instrument, long or short
     max_gross_exposure: Number = 5_000_000.0  # rupees over all instruments, longs plus shorts
     price_band_percent: Percent = 5.0  # a limit price may lie this far from the last traded one
+    max_order_slices: Annotated[Count, Field(le=20)] = (
+        1  # orders the exchange may get of one above its freeze quantity
+    )
     orders_per_second: Annotated[Count, Field(le=10)] = 8  # the broker refuses more than 10
     orders_per_minute: Annotated[Count, Field(le=400)] = 300  # the broker refuses more than 400
     orders_per_day: Annotated[Count, Field(le=5000)] = 3000  # the broker refuses more than 5000
@@ -163,6 +197,7 @@ class MonitoringSettings(Section):
     sample_seconds: Number = 1.0  # how often counters are read
     stale_tick_seconds: Number = 5.0  # silence of an open market that counts as a fault
     lag_warning_ms: Number = 250.0  # from the venue's stamp to our step
+    dead_man_seconds: Number = 30.0  # without a sign of a live gateway, until its entries are cancelled
 
 
 class ChannelSettings(Section):
@@ -226,9 +261,12 @@ class DatabaseSettings(Section):
 
 
 class FeedSettings(Section):
-    """Where ticks come from; crypto symbols (BINANCE:BTCUSDT) always from the exchange's public stream."""
+    """Where ticks come from; crypto symbols (BINANCE:BTCUSDT) always from the exchange's public stream.
 
-    source: Literal["synthetic", "tape"] = "synthetic"
+    With source "kite" they come from Zerodha as they happen, and ``speed`` and what follows it have no say.
+    """
+
+    source: Literal["synthetic", "tape", "kite"] = "synthetic"
     tape: Path | None = None  # what source "tape" plays: a saved tape, or a file of ticks
     speed: NotNegative = 1.0  # tape seconds in one second; 0: as fast as readers follow
     wait_for_runs: Whole = 0  # a tape waits until so many runs listen

@@ -26,6 +26,7 @@ from alphapanda.errors import InfrastructureError, ValidationError
 
 VARIABLE = "ALPHAPANDA_HOME"
 NAME = ".alphapanda"
+HALT = 2  # the level of the kill switch that stops new orders and lets cancels pass
 
 
 class Workspace:
@@ -110,6 +111,23 @@ class Workspace:
     def halt_flag(self, namespace: str) -> Path:
         """While this file exists the namespace takes no order; its JSON says why, who and when."""
         return self._made(self.home / "halt") / checked(namespace)
+
+    def raise_halt(self, namespace: str, level: int, reason: str, by: str, at: int) -> int:
+        """Write the flag: 1 only reduces, 2 nothing new, 3 cancels entries, 4 closes positions, 5 logs out. A stricter
+        one keeps its level, an unreadable one counts as 2. ``at`` is wall ns. Returns the level that stands. Raises
+        OSError."""
+        flag, standing = self.halt_flag(namespace), 0
+        try:
+            found = msgspec.json.decode(flag.read_bytes(), type=dict[str, Any]).get("level")
+            standing = found if isinstance(found, int) else HALT
+        except FileNotFoundError:
+            pass
+        except (OSError, msgspec.MsgspecError):
+            standing = HALT
+        level = max(level, standing)
+        told = {"level": level, "reason": reason, "by": by, "at": at}
+        replace_file(flag, msgspec.json.encode(told))
+        return level
 
     @staticmethod
     def _made(folder: Path) -> Path:

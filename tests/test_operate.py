@@ -253,10 +253,12 @@ def test_kill_works_without_settings_server_or_hub(desk: Desk) -> None:
     (desk.workspace.home / "journal").mkdir()
     (desk.workspace.home / "journal" / "zerodha.sqlite").touch()
     code, out, _ = desk.type("kill", "--flatten")
-    assert code == 0
+    assert code == 1
     assert "paper: no process of gateway:paper runs" in out
     assert "zerodha: no process of gateway:zerodha runs" in out
-    assert flag(desk, "zerodha")["level"] == 4
+    assert "zerodha: positions are NOT closed: --flatten needs --account" in out
+    assert "zerodha: orders at the venue" in out  # nobody could look: the settings cannot be read
+    assert (flag(desk, "paper")["level"], flag(desk, "zerodha")["level"]) == (4, 3)
 
 
 def test_kill_without_a_flag_ends_the_hub_too_so_that_no_gateway_comes_back(desk: Desk) -> None:

@@ -1,4 +1,5 @@
-"""The command line: ``alphapanda demo``, ``backtest``, ``doctor``, those of ``operate`` that run things, and ``dlq``.
+"""The command line: ``alphapanda demo``, ``backtest``, ``doctor``, those of ``operate`` that run things, ``dlq``,
+``login``, ``preflight``, ``reconcile`` and ``sandbox``.
 
 Exit codes: 0 all well; 1 a strategy was halted, a run or process failed or does not answer, or the doctor found
 something required missing; 2 what was typed or given is wrong; 78 the settings are wrong; 130 interrupted. An error is
@@ -41,7 +42,26 @@ if TYPE_CHECKING:
     from alphapanda.strategy import Parameter, Strategy
 
 OK, FAILED, USAGE, CONFIGURATION, INTERRUPTED = 0, 1, 2, 78, 130
-COMMANDS = ("demo", "backtest", "doctor", *operate.COMMANDS, "dlq")
+COMMANDS = (
+    "demo",
+    "backtest",
+    "doctor",
+    *operate.COMMANDS,
+    "dlq",
+    "login",
+    "preflight",
+    "reconcile",
+    "sandbox",
+)
+LAZY = {  # commands in a module of their own, which has add_arguments and run: imported when one is typed
+    "login": ("alphapanda.commands.login", "log in to the broker"),
+    "preflight": ("alphapanda.commands.preflight", "is everything in place for a day with money?"),
+    "reconcile": (
+        "alphapanda.commands.reconcile",
+        "our books beside the broker's, and what a person has settled",
+    ),
+    "sandbox": ("alphapanda.sandbox.command", "a local Kite Connect to practise on"),
+}
 DAY = "2026-11-20"  # bundled
 HOME = ".alphapanda"  # in the current folder: what commands leave behind, ignored by git
 
@@ -58,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "doctor": _doctor,
             **operate.COMMANDS,
             "dlq": _dead_letters,
+            **dict.fromkeys(LAZY, _lazy),
         }
         return commands[options.command](options)
     except SystemExit as stop:  # argparse: help and version
@@ -105,7 +126,7 @@ def _checked(given: list[str]) -> str | None:
 
 
 def _parser(command: str | None) -> Parser:
-    """Every command's arguments; those of ``dlq`` need heavy imports and wait until it is typed."""
+    """Every command's arguments; those that need heavy imports wait until their command is typed."""
     shared = Parser(add_help=False)
     shared.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error was raised"
@@ -177,6 +198,10 @@ def _parser(command: str | None) -> Parser:
         from alphapanda.commands import dlq
 
         dlq.add_arguments(last)
+    for name, (module, what) in LAZY.items():
+        one = commands.add_parser(name, parents=[shared], help=what, allow_abbrev=False)
+        if command == name:
+            _module_of(module).add_arguments(one)
     return parser
 
 
@@ -450,3 +475,16 @@ def _dead_letters(options: argparse.Namespace) -> int:
     from alphapanda.commands import dlq
 
     return dlq.command(options)
+
+
+def _lazy(options: argparse.Namespace) -> int:
+    return _module_of(LAZY[options.command][0]).run(options)
+
+
+def _module_of(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{error.name} is not installed", fix="pip install 'alphapanda[live,kite]'", code="E_EXTRA"
+        ) from None

@@ -12,19 +12,21 @@ import getpass
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
 
-from alphapanda.clock import wait_until, wall_ns
+from alphapanda.clock import monotonic, pause, wait_until, wall_ns
 from alphapanda.errors import AlphaPandaException, InfrastructureError, RedisError, ValidationError
 from alphapanda.processes import children, hub_process
-from alphapanda.workspace import Workspace, checked, replace_file
+from alphapanda.workspace import Workspace, checked
 
 OK, FAILED = 0, 1
 CONFIRM_SECONDS = 2.0  # the gateway has so long to say that it has halted
-CANCEL, FLATTEN = 3, 4  # levels of a halt: own entries are cancelled; positions are closed too
+CLOSE_SECONDS, CLOSE_AGAIN = 10.0, 1.0  # and so long to close positions; between two looks at the broker's
+# levels: only what reduces; nothing new; own entries are cancelled; positions closed too; logged out too
+REDUCE, HALT, CANCEL, FLATTEN, SEVER = 1, 2, 3, 4, 5
 
 
 def kill(options: argparse.Namespace) -> int:
@@ -34,7 +36,7 @@ def kill(options: argparse.Namespace) -> int:
         return _lift(workspace, options.namespace, options.lift)
     names = [checked(options.namespace)] if options.namespace else _namespaces(workspace)
     reason = options.reason or "by hand"
-    return max([_halt(workspace, name, reason, flatten=options.flatten) for name in names])
+    return max([_halt(workspace, name, reason, options) for name in names])
 
 
 def _namespaces(workspace: Workspace) -> list[str]:
@@ -44,31 +46,37 @@ def _namespaces(workspace: Workspace) -> list[str]:
     return sorted(known | {"paper"})
 
 
-def _halt(workspace: Workspace, namespace: str, reason: str, *, flatten: bool) -> int:
+def _halt(workspace: Workspace, namespace: str, reason: str, options: argparse.Namespace) -> int:
     import asyncio
 
     said = _Said(namespace)
-    level = FLATTEN if flatten else CANCEL
+    flatten = options.flatten and _named(namespace, options.account, said)
+    level = _level(options, flatten)
     began = wall_ns()
-    flag = msgspec.json.encode({"level": level, "reason": reason, "by": _who(), "at": began})
     flagged = True
     try:
-        replace_file(workspace.halt_flag(namespace), flag)
-        said("halt flag written: no gateway takes an order while it is there")
+        level = workspace.raise_halt(namespace, level, reason, who(), began)
+        what = "a new position" if level == REDUCE else "an order"
+        said(f"halt flag written: no gateway takes {what} while it is there")
     except (OSError, InfrastructureError) as error:
         flagged = False
         said(f"the halt flag could not be written ({error})", bad=True)
-    commands = ["operator.halt", *(["operator.flatten"] if flatten else [])]
+    commands = [*(["operator.halt"] if level > REDUCE else []), *(["operator.flatten"] if flatten else [])]
+    states = ("reducing", "halted") if level == REDUCE else ("halted",)
     try:
         confirmed = asyncio.run(
-            _confirmed(workspace, namespace, commands, f"kill switch: {reason}", True, began)
+            _confirmed(workspace, namespace, commands, f"kill switch: {reason}", states, began)
         )
         why = f"the gateway did not confirm within {CONFIRM_SECONDS:g} s"
     except AlphaPandaException as error:
         confirmed, why = "", f"the gateway cannot be asked ({error.message})"
+    refused = options.flatten and not flatten
     if confirmed:
-        said(f"the gateway has halted, after {(wall_ns() - began) / 1e9:.1f} s: {confirmed}")
-        return OK if flagged else FAILED
+        what = "only reduces" if level == REDUCE else "has halted"
+        said(f"the gateway {what}, after {(wall_ns() - began) / 1e9:.1f} s: {confirmed}")
+        stopped = level < CANCEL or _orders_stopped(namespace, said, options.sever)
+        stopped &= not flatten or _positions_closed(namespace, said, CLOSE_SECONDS)
+        return OK if flagged and stopped and not refused else FAILED
     said(why, bad=True)
     roles = (
         (f"gateway:{namespace}",) if flagged else ("hub", f"gateway:{namespace}")
@@ -77,9 +85,84 @@ def _halt(workspace: Workspace, namespace: str, reason: str, *, flatten: bool) -
     for role in roles:
         ended &= _end(workspace, role, said)
     if ended:
-        said("nothing can be sent now; orders that work at a venue are cancelled when its gateway runs again")
+        said("nothing can be sent now")
+    if namespace not in (known := _namespaces(workspace)):
+        said(f"nothing of that name ever traded here; what did: {', '.join(known)}", bad=True)
+    ended &= _orders_stopped(namespace, said, options.sever)
+    ended &= not flatten or _positions_closed(namespace, said, 0.0)
     said(f"let orders pass again: alphapanda kill {namespace} --lift REASON")
-    return OK if ended and flagged else FAILED
+    return OK if ended and flagged and not refused else FAILED
+
+
+def _level(options: argparse.Namespace, flatten: bool) -> int:
+    if options.sever or options.flatten:
+        return SEVER if options.sever else FLATTEN if flatten else CANCEL
+    return REDUCE if options.reduce else HALT if options.halt else CANCEL
+
+
+def _named(namespace: str, account: str | None, said: _Said) -> bool:
+    """Closing positions with real money takes the account's id, typed."""
+    if _practice(namespace):
+        return True
+    from alphapanda.settings import Settings
+
+    try:
+        known = Settings.load().zerodha.user_id
+    except AlphaPandaException as error:
+        said(f"the settings cannot be read ({error.message})", bad=True)
+        known = None
+    if known and account == known:
+        return True
+    said(
+        "positions are NOT closed: --flatten needs --account with the account's id"
+        + ("" if known else ", and ZERODHA__USER_ID must be set")
+        + "; everything else of the kill switch is done",
+        bad=True,
+    )
+    return False
+
+
+def _practice(namespace: str) -> bool:
+    return namespace.partition("-")[0] == "paper"
+
+
+def _orders_stopped(namespace: str, said: _Said, sever: bool) -> bool:
+    """Whether nothing of ours works at the venue any more: looked up with a client of our own."""
+    if _practice(namespace):
+        return True  # its venue is the gateway itself
+    from alphapanda.settings import Settings
+    from alphapanda.traders.factory import trader_class
+
+    try:
+        return trader_class(namespace).stop_orders(Settings.load(), said, sever=sever)
+    except AlphaPandaException as error:
+        said(f"orders at the venue: {error.message}; {error.fix}", bad=True)
+        return False
+
+
+def _positions_closed(namespace: str, said: _Said, seconds: float) -> bool:
+    """Whether none of our positions is left at the venue, looked up with a client of our own. The gateway closes them,
+    and has so long; with no gateway nobody does."""
+    if _practice(namespace):
+        return True
+    from alphapanda.settings import Settings
+    from alphapanda.traders.factory import trader_class
+
+    settings, kind, until = Settings.load(), trader_class(namespace), monotonic() + seconds
+    while True:
+        try:
+            left = [row for row in kind.positions(settings) if row.ours]
+            told = ", ".join(f"{row.symbol} {row.product} {row.ours:+,}" for row in left)
+            if not left:
+                said("no position of ours is open")
+                return True
+        except AlphaPandaException as error:
+            told = f"not known, for {error.message}"
+        if monotonic() >= until:
+            break
+        pause(CLOSE_AGAIN)
+    said(f"positions still open: {told}; close them in the broker's own app", bad=True)
+    return False
 
 
 def _end(workspace: Workspace, role: str, said: _Said) -> bool:
@@ -97,9 +180,14 @@ def _end(workspace: Workspace, role: str, said: _Said) -> bool:
 
 
 async def _confirmed(
-    workspace: Workspace, namespace: str, commands: list[Any], reason: str, halted: bool, since: int
+    workspace: Workspace,
+    namespace: str,
+    commands: list[Any],
+    reason: str,
+    states: Collection[str],
+    since: int,
 ) -> str:
-    """What the gateway's heartbeat says once it has (or has no longer) halted; empty if it does not in time."""
+    """What the gateway's heartbeat says once it is in one of these states; empty if it is not in time."""
     import asyncio
 
     from alphapanda.hub.pulse import document, send_command
@@ -112,11 +200,11 @@ async def _confirmed(
     try:
         async with asyncio.timeout(CONFIRM_SECONDS):
             for command in commands:
-                await send_command(client, namespace, command, "", reason, _who())
+                await send_command(client, namespace, command, "", reason, who())
             while True:
                 body = await client.get(f"health:gateway:{namespace}")
                 seen = document(body) if body else {}
-                if seen.get("at", 0) > since and (seen.get("state") == "halted") is halted:
+                if seen.get("at", 0) > since and seen.get("state") in states:
                     return str(seen.get("detail") or seen.get("state"))
                 await asyncio.sleep(0.05)
     except TimeoutError:
@@ -150,7 +238,7 @@ def _lift(workspace: Workspace, namespace: str | None, reason: str) -> int:
     said(f"halt flag removed; it was there for: {was.get('reason', 'no flag was there')}")
     _audit(workspace, name, reason, was)
     try:
-        confirmed = asyncio.run(_confirmed(workspace, name, ["operator.resume"], reason, False, began))
+        confirmed = asyncio.run(_confirmed(workspace, name, ["operator.resume"], reason, ("serving",), began))
     except AlphaPandaException as error:
         said(f"its gateway cannot be asked ({error.message}); it takes orders when it runs", bad=True)
         return OK if not _gateway_runs(workspace, name) else FAILED
@@ -172,7 +260,7 @@ def _audit(workspace: Workspace, namespace: str, reason: str, was: Mapping[str, 
 
     with contextlib.suppress(AlphaPandaException):
         channels.configure(workspace, Settings.load(), "operator", namespace)
-        channels.channel("audit").warning("halt.lifted", reason=reason, by=_who(), was=dict(was))
+        channels.channel("audit").warning("halt.lifted", reason=reason, by=who(), was=dict(was))
         channels.close()
 
 
@@ -187,7 +275,8 @@ class _Said:
         sys.stdout.flush()
 
 
-def _who() -> str:
+def who() -> str:
+    """The person at this terminal, for the audit."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):

@@ -54,9 +54,20 @@ def add_commands(add: Add) -> None:
     four.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
     four.add_argument("-n", type=int, default=40, metavar="N", help="so many of the last lines (40)")
     four.add_argument("--run", metavar="RUN", help="only lines of this run")
-    five = add("kill", help="stop all orders at once, whatever answers")
+    five = add("kill", help="stop all orders and cancel entries at once, whatever answers")
     five.add_argument("namespace", nargs="?", metavar="NAMESPACE", help="none: all there are")
-    five.add_argument("--flatten", action="store_true", help="close positions too")
+    how = five.add_mutually_exclusive_group()
+    how.add_argument(
+        "--reduce", action="store_true", help="less: orders that make positions smaller still pass"
+    )
+    how.add_argument(
+        "--halt", action="store_true", help="less: nothing new, and what works at the venue stays"
+    )
+    how.add_argument("--flatten", action="store_true", help="more: close positions too")
+    how.add_argument(
+        "--sever", action="store_true", help="more: end the broker's session, a new login is needed"
+    )
+    five.add_argument("--account", help="the account's id, typed, where --flatten moves real money")
     five.add_argument("--reason", default="", metavar="TEXT", help="why, for the audit")
     five.add_argument("--lift", metavar="REASON", help="let orders pass again, because")
 

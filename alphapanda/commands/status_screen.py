@@ -9,8 +9,24 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 GOOD = ("ready", "running", "serving", "ok")
-POOR = ("waiting", "starting", "stopping", "stopped", "closing", "degraded", "replaying", "warming")
-
+POOR = (
+    "waiting",
+    "starting",
+    "stopping",
+    "stopped",
+    "closing",
+    "degraded",
+    "replaying",
+    "warming",
+    "reducing",
+)
+KILL_LEVELS = {  # what each lets happen
+    1: "positions only become smaller",
+    2: "no new orders",
+    3: "no new orders, entries cancelled",
+    4: "no new orders, positions closed",
+    5: "no new orders, logged out",
+}
 
 Facts = Mapping[str, Any]
 
@@ -40,7 +56,13 @@ def _overview(found: Facts, now: int) -> RenderableType:
         if kind == "runner":
             continue
         health, halt = child["health"], found["halts"].get(namespace) if kind == "gateway" else None
-        state = "halted" if halt else health.get("state", child["state"]) if child["pid"] else child["state"]
+        state = (
+            _stopped(halt)
+            if halt
+            else health.get("state", child["state"])
+            if child["pid"]
+            else child["state"]
+        )
         detail = [_halted(halt, now)] if halt else _details(kind, health)
         table.add_row(
             child["role"].replace(":", " "), _state(state), Text(", ".join(part for part in detail if part))
@@ -59,17 +81,28 @@ def _details(kind: str, health: Facts) -> list[str]:
             f"{rate:,.0f} ticks/s" if health else "",
             "STALE" if health.get("stale") else "",
         ]
+        kite = health.get("kite", {})
+        if gaps := kite.get("counts", {}).get("gaps", 0):
+            told.append(f"{gaps} gap{'s' * (gaps != 1)}")
+        if candles := kite.get("refill", {}).get("candles", 0):
+            told.append(f"{candles:,} minutes refilled beside the tape")
         clock = health.get("clock")
-        fault = _clean(health["detail"]) if health.get("state") == "degraded" else ""
+        fault = _clean(health["detail"]) if health.get("state") in ("degraded", "logged_out") else ""
         return [*told, f"market time {_clock(clock)}" if clock else "", fault]
     count, orders = health.get("runs", 0), health.get("orders_today", 0)
     runs = f"{count} run{'s' * (count != 1)}, {orders:,} orders today" if health else ""
     return [str(health.get("mode", "")), runs, _clean(health.get("detail", ""))]
 
 
+def _stopped(halt: Facts) -> str:
+    return "reducing" if halt.get("level") == 1 else "halted"
+
+
 def _halted(halt: Facts, now: int) -> str:
-    since = f" {ago(now - halt['at'])} ago" if isinstance(halt.get("at"), int) else ""
-    return f"level {halt.get('level', '?')}{since} by {_clean(halt.get('by', '?'))}: {_clean(halt.get('reason', ''))}"
+    level = halt.get("level", "?")
+    what = f"level {level}: {KILL_LEVELS[level]}" if level in KILL_LEVELS else f"level {level}"
+    since = f", {ago(now - halt['at'])} ago" if isinstance(halt.get("at"), int) else ""
+    return f"{what}{since} by {_clean(halt.get('by', '?'))}: {_clean(halt.get('reason', ''))}"
 
 
 def _runs(runs: list[Facts]) -> RenderableType:

@@ -28,13 +28,14 @@ LINES: Mapping[str, tuple[str, ...]] = {
 }
 POLICIES: Mapping[str, Policy] = {
     "feed": Policy(),
-    # it plays its journal first
-    "gateway": Policy(ready=600.0, retry=RetryPolicy(delay_first=0.05, delay_max=5.0)),
+    # it plays its journal first; while it hangs nobody can be told of orders that fill
+    "gateway": Policy(ready=600.0, silent=12.0, retry=RetryPolicy(delay_first=0.05, delay_max=5.0)),
     "runner": Policy(ready=120.0, failures=8, window=60.0, ends=True),
 }
 SERVER_AGAIN = RetryPolicy(delay_first=0.05, delay_max=5.0)
 DEAF_SECONDS = 30.0  # a server that lives and does not answer so long is ended
 LOOK_SECONDS = 1.0
+AWAKE_SECONDS = 3.0  # what was longer between two looks was our own sleep, not a child's silence
 START_SECONDS = 15.0  # who takes longer to be ready is a trouble; nobody waits for it any more
 
 
@@ -71,6 +72,7 @@ class Crew:
         self.served = asyncio.Event()  # the server has answered
         self.seen: set[str] = set()  # roles that have been up
         self._meter = Meter()
+        self._looked = monotonic()
         self._fault, self._deaf, self._tries = "", 0.0, 0
         self._log = channel("application")
 
@@ -140,9 +142,12 @@ class Crew:
         self.served.set()
         self.note()
 
-    async def look(self, own: dict[str, Any]) -> None:
-        """Measure the processes, read heartbeats and leave the hub's own; who hangs is killed."""
+    async def look(self, own: dict[str, Any]) -> bool:
+        """Measure the processes, read heartbeats and leave the hub's own; who hangs is killed. Whether the server
+        answered."""
         began = monotonic()
+        elapsed = min(began - self._looked, AWAKE_SECONDS)
+        self._looked = began
         server = self.server.pid if self.server is not None else None
         self._meter.look([os.getpid(), server or 0, *(child.pid for child in self.children.values())])
         try:
@@ -153,10 +158,13 @@ class Crew:
             if self._deaf > DEAF_SECONDS and server:
                 self._log.error("hub.server_deaf", seconds=self._deaf)
                 Record("server", server, mark(server)).signal(signal.SIGKILL)
-            return
+            return False
         self._deaf = 0.0
+        if self.pulse.trouble:  # nobody can leave a heartbeat there
+            return False
         for role, child in self.children.items():  # silence counts only while the server answers
-            child.heard(self.pulse.health.get(role, {}).get("at", 0), LOOK_SECONDS)
+            child.heard(self.pulse.health.get(role, {}).get("at", 0), elapsed)
+        return True
 
     def used(self, pid: int | None) -> dict[str, float]:
         """Percent of a core and megabytes."""

@@ -31,6 +31,7 @@ from alphapanda.errors import (
     ValidationError,
 )
 from alphapanda.hub.crew import LINES, LOOK_SECONDS, POLICIES, START_SECONDS, Crew, ServerLike
+from alphapanda.hub.deadman import DeadMan
 from alphapanda.hub.pulse import document
 from alphapanda.hub.questions import (
     QUESTION,
@@ -75,6 +76,7 @@ class Hub:
         self.workspace, self.tasks = workspace, Tasks()
         own = server(workspace) if embedded(settings) else None
         self.crew = Crew(workspace, settings, lines, policies, own)
+        self.dead_man = DeadMan(self.crew, self.tasks, settings.monitoring.dead_man_seconds)
         self.runs = Runs(workspace, settings, self.crew, self.tasks)
         self.closing = asyncio.Event()
         self.person = False  # who asked it to end
@@ -133,7 +135,7 @@ class Hub:
     async def _look(self) -> None:
         pid, detail = os.getpid(), "; ".join(self.troubles)
         told = {"role": "hub", "pid": pid, "state": self.state, "detail": detail, "at": wall_ns()}
-        await self.crew.look({**told, "started": self._record.at})
+        self.dead_man.look(await self.crew.look({**told, "started": self._record.at}))
         with contextlib.suppress(RedisError):
             await self.runs.tell()
 
@@ -168,7 +170,8 @@ class Hub:
     @property
     def troubles(self) -> list[str]:
         """One sentence for each thing that is not as it should be."""
-        return self.crew.troubles
+        fired = [f"{role} was gone for too long: {what}" for role, what in self.dead_man.fired.items()]
+        return [*self.crew.troubles, *fired]
 
     def _facts(self) -> Answer:
         return {

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 Command = Literal[
-    "operator.halt", "operator.resume", "operator.cancel_all", "operator.flatten", "run.release", "run.stop"
-]
+    "operator.halt", "operator.resume", "operator.cancel_all", "operator.flatten", "operator.settle", "run.release"
+]  # fmt: skip
 
 
 class Pulse:
@@ -84,7 +84,9 @@ def document(body: bytes | str) -> dict[str, Any]:
         return {}
 
 
-async def send_command(client: Redis, namespace: str, kind: Command, run: str, reason: str, by: str) -> None:
+async def send_command(
+    client: Redis, namespace: str, kind: Command, run: str, reason: str, by: str, order: str = ""
+) -> None:
     """Tell a namespace's gateway what a person or the hub wants of it; ``run`` empty: of all its runs."""
     at = wall_ns()
     told_as = f"{by}:{kind}:{run}:{at}"
@@ -97,7 +99,7 @@ async def send_command(client: Redis, namespace: str, kind: Command, run: str, r
         key=run,
         correlation_id=told_as,
         trace_id=told_as,
-        data={"run": run, "reason": reason, "by": by},
+        data={"run": run, "reason": reason, "by": by, "order": order},
     )
     with told("command", kind, namespace):
         await client.xadd(f"{namespace}.commands", {"b": encode(envelope)})

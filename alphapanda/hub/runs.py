@@ -196,10 +196,10 @@ class Runs:
         if self.closing:
             raise InfrastructureError("the hub is ending", fix="alphapanda up", code="E_CLOSING")
         if not child.up.is_set():
-            why = child.error or "it is not ready"
+            why, end, fix = (child.error or "it is not ready").partition("]; ")
             raise InfrastructureError(
-                f"the gateway of {namespace} does not run: {why}",
-                fix="alphapanda logs error",
+                f"the gateway of {namespace} does not run: {why}{end[:1]}",
+                fix=fix or "alphapanda logs error",
                 code="E_GATEWAY",
             )
 

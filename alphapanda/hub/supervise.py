@@ -115,7 +115,9 @@ class Child:
 
     def heard(self, beat: int, elapsed: float) -> None:
         """What a look at its heartbeat found, ``elapsed`` seconds after the look before: kills it when it hangs."""
-        if beat != self._beat or self.state != "ready":
+        if (
+            beat and beat != self._beat
+        ) or self.state != "ready":  # 0: it has expired, which is no sign of life
             self._beat, self._silence = beat, 0.0
             return
         self._silence += elapsed

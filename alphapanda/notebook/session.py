@@ -11,9 +11,11 @@ daemon threads (the hold, the poller) and nothing else, so Python ends when it w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import getpass
 import os
+import re
 import socket
 import sys
 from types import TracebackType
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from alphapanda.by_hand import ByHand
 from alphapanda.capsule import Capsule, freeze
 from alphapanda.clock import wall_ns
 from alphapanda.errors import ValidationError
@@ -35,7 +38,7 @@ from alphapanda.notebook.waits import Blocking, blocking, in_thread
 from alphapanda.processes import mark
 from alphapanda.settings import Settings
 from alphapanda.strategy import Strategy
-from alphapanda.workspace import Workspace, replace_file
+from alphapanda.workspace import HALT, RunSpec, Workspace
 
 if TYPE_CHECKING:
     import redis
@@ -43,7 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["Session", "connect", "connect_sync"]
 
 START_SECONDS = 40.0  # for a gateway and a runner
-HALT = 2  # the level that stops new orders and lets cancels pass
 OVERRIDES = ("bar", "product", "warmup")  # what an instance may set besides its parameters
 
 
@@ -106,6 +108,45 @@ class Session:
             self._say(f"{request['name']} is unchanged: this is its run {run.id}")
         elif answer["replaced"] and before is None:
             self._say(f"replaced run {answer['replaced']}")
+        return run
+
+    async def order(self, symbol: str, quantity: int, *, key: str, limit: float | None = None) -> Run:
+        """One order by hand; ``quantity`` is signed, ``limit`` in rupees (None: at the market).
+
+        ``key`` names the order for good: the same call again, by a cell that runs twice or a notebook that starts
+        again, gives the run of the first and orders nothing. Another order under the same key is refused.
+        ``await run.stop()`` cancels what has not filled.
+        """
+        if isinstance(quantity, bool) or not isinstance(quantity, int) or quantity == 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValidationError(
+                f"quantity {quantity!r}", fix="a whole number, negative to sell", code="E_PARAM"
+            )
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,40}", key):
+            raise ValidationError(f"key {key!r}", fix="small letters, digits and hyphens", code="E_PARAM")
+        strategy = ByHand(quantity=quantity, limit=limit or 0.0)
+        strategy.symbols = [symbol]
+        name = f"hand-{key}"
+        for folder in sorted(self.workspace.runs.glob(f"{name}-*")):
+            with contextlib.suppress(OSError, msgspec.MsgspecError):
+                spec = RunSpec.read(folder)
+                if (spec.name, spec.namespace) == (name, self.namespace):
+                    return self._again(spec, strategy)
+        return await self.run(strategy, name=name, detach=True)
+
+    def _again(self, spec: RunSpec, strategy: Strategy) -> Run:
+        """The run of an order that was placed under this key before."""
+        capsule = freeze(strategy)
+        request = self._request(strategy, capsule, spec.name, None, 0) | {"detach": True, "replace": False}
+        if spec.parameters != request["parameters"] or spec.symbols != request["symbols"]:
+            raise ValidationError(
+                f"{spec.name} was another order: {spec.parameters} of {', '.join(spec.symbols)}",
+                fix="use another key",
+                code="E_CONFLICT",
+            )
+        self._say(f"{spec.name} was ordered before: this is its run {spec.run}")
+        run = self._runs.get(spec.run) or Run(self, _view(spec.run, request), request, capsule)
+        self._runs[spec.run] = run
+        self._poller.watch(run.id, run)
         return run
 
     def _request(
@@ -222,14 +263,7 @@ def halt(workspace: Workspace, namespace: str, reason: str) -> None:
     """Set the kill switch of a namespace; a stricter one stays as it is."""
     if not reason.strip():
         raise ValidationError("a halt without a reason", fix='say why: halt("fat finger")')
-    flag = workspace.halt_flag(namespace)
-    try:
-        standing = msgspec.json.decode(flag.read_bytes(), type=dict[str, Any]).get("level", HALT)
-    except (OSError, msgspec.MsgspecError):
-        standing = HALT
-    level = max(standing, HALT) if isinstance(standing, int) else HALT
-    told = {"level": level, "reason": reason, "by": getpass.getuser(), "at": wall_ns()}
-    replace_file(flag, msgspec.json.encode(told))
+    workspace.raise_halt(namespace, HALT, reason, getpass.getuser(), wall_ns())
 
 
 def _view(run: str, request: dict[str, Any]) -> View:
