@@ -9,9 +9,11 @@ READY = $(VENV)/.ready
 NBVAL = --nbval
 WORKERS = 2
 SECONDS = 60
+SEEDS = 5000
+FROM = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-peers notebooks
+.PHONY: help setup demo test sim check bench bench-peers notebooks
 
 help:           ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 16
@@ -27,6 +29,9 @@ test: $(READY)  ## notebooks, then unit, property and contract tests
 		--nbval-cell-timeout 120 notebooks || code=$$?; \
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests || code=$$?; \
 	exit $$code
+
+sim: $(READY)   ## simulate the order path: SEEDS (5000) seeds from FROM (0); `make sim SEEDS=20000`
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) --workers $(WORKERS)
 
 check: $(READY) ## lint, format, types, import contracts, spelling, secrets
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from alphapanda.events import Signal as Signal
     from alphapanda.events import Tick as Tick
     from alphapanda.exchange import Fills as Fills
+    from alphapanda.feeds.kite_gaps import gaps as gaps
     from alphapanda.indicators import ATR as ATR
     from alphapanda.indicators import EMA as EMA
     from alphapanda.indicators import MACD as MACD
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from alphapanda.indicators import SuperTrend as SuperTrend
     from alphapanda.instruments import Instrument as Instrument
     from alphapanda.notebook.handle import Run as Run
+    from alphapanda.notebook.login import login as login
     from alphapanda.notebook.session import Session as Session
     from alphapanda.notebook.session import connect as connect
     from alphapanda.notebook.session import connect_sync as connect_sync
@@ -53,17 +55,20 @@ if TYPE_CHECKING:
     from alphapanda.tapes.readers import read_ticks as read_ticks
     from alphapanda.tapes.readers import tape as tape
     from alphapanda.tapes.tape import Tape as Tape
+    from alphapanda.zerodha.history import kite_candles as kite_candles
 
 _HOME = {
     "errors": ("AlphaPandaException",),
     "events": ("IST", "Bar", "Fill", "Signal", "Tick"),
     "exchange": ("Fills",),
+    "feeds.kite_gaps": ("gaps",),
     "indicators": (
         "ATR", "EMA", "MACD", "RSI", "SMA", "VWAP", "WMA", "Bollinger", "Donchian", "OpeningRange", "RollingMax",
         "RollingMin", "RollingStd", "Stochastic", "SuperTrend",
     ),
     "instruments": ("Instrument",),
     "notebook.handle": ("Run",),
+    "notebook.login": ("login",),
     "notebook.session": ("Session", "connect", "connect_sync"),
     "orders": ("Order",),
     "portfolio": ("Position",),
@@ -78,6 +83,7 @@ _HOME = {
     "synthetic": ("synthetic_day",),
     "tapes.readers": ("read_bars", "read_ticks", "tape"),
     "tapes.tape": ("Tape",),
+    "zerodha.history": ("kite_candles",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -16,6 +16,14 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def awake_ns() -> int:
+    """Nanoseconds from an arbitrary start that nobody sets, and that go on while the machine sleeps: beside ``wall_ns``
+    they tell a clock that was set from one that was slept through."""
+    return time.clock_gettime_ns(
+        getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    )  # macOS counts sleep there
+
+
 def pause(seconds: float) -> None:
     """Wait in a thread that has nothing else to do; coroutines await ``asyncio.sleep``."""
     time.sleep(seconds)  # noqa: TID251 - this is the place

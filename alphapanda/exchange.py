@@ -83,6 +83,11 @@ class Venue(Protocol):
     working: dict[str, list[Order]]
     """Orders that can still fill, by symbol; a symbol without any is not in it."""
 
+    @property
+    def real(self) -> bool:
+        """Whether only the venue knows what fills and ends."""
+        ...
+
     def add(self, order: Order, ts: int) -> None:
         """Take an order sent at ``ts``."""
         ...
@@ -95,6 +100,10 @@ class Venue(Protocol):
         """Forget an order that has ended."""
         ...
 
+    def hold(self, order: Order) -> None:
+        """An order that had ended can fill again."""
+        ...
+
     def match(self, symbol: str, block: Block, row: int, ts: int) -> None:
         """An event of an instrument that has working orders: tell the owner what filled."""
         ...
@@ -102,6 +111,8 @@ class Venue(Protocol):
 
 class Exchange:
     """The book of our working orders by instrument, matched against each event of the tape."""
+
+    real = False
 
     def __init__(self, fills: Fills, owner: Owner) -> None:
         self.working: dict[str, list[Order]] = {}  # by symbol
@@ -130,6 +141,10 @@ class Exchange:
     def withdraw(self, order: Order, reason: str, ts: int) -> None:
         """Cancelled at once: the simulated venue knows no race but that of the tape's events."""
         self._owner.changed(order, CANCEL, reason, ts)
+
+    def hold(self, order: Order) -> None:
+        """Never asked of a simulated venue: what has ended here has ended."""
+        raise AssertionError(order.id)
 
     def remove(self, order: Order) -> None:
         """Forget an order that has ended."""

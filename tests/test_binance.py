@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphapanda.errors import RetryPolicy
-from alphapanda.feeds.binance import BinanceStreams, Timing
+from alphapanda.feeds.binance import BinanceStreams
 from alphapanda.feeds.binance_messages import Malformed, Quote, Reply, Shutdown, Trade, coin, parse, units
+from alphapanda.feeds.connection import Timing
 from alphapanda.feeds.sequencer import LiveRow
 from alphapanda.registry import default_instrument
 from tests.binance_server import BinanceServer

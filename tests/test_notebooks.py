@@ -62,8 +62,8 @@ def outputs(book: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_there_are_these_notebooks() -> None:
-    names = ["00_start.ipynb", "10_research.ipynb", "20_paper.ipynb", "25_replay_and_errors.ipynb"]
-    assert [path.name for path in NOTEBOOKS] == names
+    names = ["00_start", "10_research", "20_paper", "25_replay_and_errors", "40_zerodha"]
+    assert [path.stem for path in NOTEBOOKS] == names
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

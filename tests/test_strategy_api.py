@@ -682,7 +682,7 @@ from alphapanda import EMA, Param  # noqa: E402 - the example is verbatim, impor
 
 
 class OpeningRange(Strategy):
-    """design.md, section 8, word for word."""
+    """The example that everything else is measured by, word for word."""
 
     symbols = ["NSE:RELIANCE", "NSE:INFY"]  # noqa: RUF012
     warmup = "3d"

@@ -40,14 +40,18 @@ BRIGHT = [(142, 148, 158), *NORMAL[1:]]
 THEME = TerminalTheme((22, 25, 30), (224, 227, 232), [*NORMAL, (224, 227, 232)], [*BRIGHT, (255, 255, 255)])
 
 
+def svg_of(console: Console, title: str) -> str:
+    """What a recording console printed, as a picture that needs no font from the network."""
+    svg = console.export_svg(title=title, theme=THEME)
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    return svg.replace("Fira Code", "DejaVu Sans Mono, Menlo, Consolas")
+
+
 def main() -> int:
     console = Console(record=True, width=112, file=io.StringIO(), force_terminal=False)
     with tempfile.TemporaryDirectory() as folder:
         demo(console, Path(folder) / "demo", SECONDS, 60.0)
-    svg = console.export_svg(title="make demo", theme=THEME)
-    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # no font from the network
-    svg = svg.replace("Fira Code", "DejaVu Sans Mono, Menlo, Consolas")
-    (HERE / "demo-terminal.svg").write_text(svg, "utf-8")
+    (HERE / "demo-terminal.svg").write_text(svg_of(console, "make demo"), "utf-8")
     report = demo_report()
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:

@@ -33,7 +33,8 @@ _HINT = re.compile(r"token|secret|passw|passph|api[_-]?key|authoriz|bearer|check
 _PATTERNS = (
     r"(?i)(authorization[\"']?\s*[:=]\s*[\"']?(?:[a-z]+\s+)?)[^\s\"']+",
     r"(?i)(\bbearer\s+|\btoken\s+(?=\w+:))[^\s\"']{4,}",
-    rf"(?i)({_WORDS}\\*[\"']?\s*[=:]\s*)(?:\\*b?\"[^\"]*\"|b?'[^']*'|[\"']?[^\s\"'&,;)}}\]]+)",
+    rf"(?i)({_WORDS}\\*[\"']?\s*(?:[=:]|%3[ad])\s*)(?:\\*b?\"[^\"]*\"|b?'[^']*'|[\"']?[^\s\"'&,;)}}\]]+)",
+    r"(?i)(\benctoken\s+)[^\s\"']{16,}",
     r"(://[^\s/:@]*:)[^\s/]+(?=@)",
 )
 _NAMED = re.compile(rf"(?i).*(?:{_WORDS}|authorization|cookie)")
@@ -46,6 +47,8 @@ def register_secret(value: str) -> None:
     """No log line of this process will show ``value`` again, in any form libraries print it in; nor, if it is an
     address, the password in it. A very short one is replaced only where it stands as a word."""
     global _values
+    if value in _secrets:
+        return
     plain = {value}
     with contextlib.suppress(ValueError):
         plain.add((urlsplit(value).password or "") if "://" in value else "")

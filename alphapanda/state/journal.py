@@ -18,7 +18,7 @@ import msgspec
 
 from alphapanda.errors import DatabaseError
 
-Kind = Literal["attach", "request", "operator", "end", "done"]
+Kind = Literal["attach", "request", "report", "operator", "end", "done"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
