@@ -246,6 +246,7 @@ def test_a_refused_order_that_is_there_is_taken_on(tmp_path: Path) -> None:
         Call(9, "book", T + 1), [row("COMPLETE", 10, intent.tag)], [Trade("a", "1", 10, 154_800)], T + SECOND
     )
     assert (intent.state, intent.filled, path.held("r", "NSE:INFY", "MIS")) == ("filled", 10, 10)
+    path.store.close()
 
 
 def test_a_journal_from_a_backup_sends_nothing_that_the_book_shows(tmp_path: Path) -> None:
@@ -263,6 +264,7 @@ def test_a_journal_from_a_backup_sends_nothing_that_the_book_shows(tmp_path: Pat
     following = path.next_call(T + SECOND, T + SECOND, 1)
     assert following is not None
     assert following.kind == "cancel"
+    path.store.close()
 
 
 # ── the journal ──────────────────────────────────────────────────────────────────────────────────────────────────
