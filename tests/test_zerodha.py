@@ -18,29 +18,11 @@ import alphapanda as ap
 from alphapanda.clock import wall_ns
 from alphapanda.sandbox.serve import Running, Sandbox
 from alphapanda.zerodha.standing import orders_file
+from tests.havoc.strategies import Patient
 from tests.rig import Rig
 from tests.sandbox_rig import FREE, broker
 
 pytestmark = pytest.mark.timeout(150)
-
-
-class Patient(ap.Strategy):
-    """In and out of one share, one order after another."""
-
-    symbols = ("NSE:INFY",)
-    most: int = ap.Param(6)
-
-    def on_start(self) -> None:
-        self.state.sent = 0
-
-    def on_tick(self, tick: ap.Tick) -> None:
-        if self.open_orders(tick.symbol) or self.state.sent >= self.most:
-            return
-        self.state.sent += 1
-        if self.position(tick.symbol).quantity:
-            self.order_target(tick.symbol, 0)
-        else:
-            self.buy(tick.symbol, 5)
 
 
 @pytest.fixture
@@ -100,7 +82,7 @@ def test_a_strategy_trades_at_the_broker_and_its_books_are_the_brokers(
     tmp_path: Path, sandbox: Running
 ) -> None:
     with platform(tmp_path / "place", sandbox) as rig:
-        run = rig.run(Patient(), namespace="zerodha")
+        run = rig.run(Patient(most=6), namespace="zerodha")
         shown = rig.until(lambda: rig.document(f"zerodha:run:{run}").get("counts", {}).get("fills", 0) >= 6 and
                           rig.document(f"zerodha:run:{run}"), 60.0, "six fills are in the run's books")  # fmt: skip
         assert shown["counts"]["fills"] == 6
