@@ -40,7 +40,7 @@ QUOTED = {
 class RoundTrip(ap.Strategy):
     """Buys a lot of each and, once it is held, sells it again."""
 
-    symbols = (INFY, CALL, DOLLAR)
+    symbols = ("NSE:INFY", "NFO:NIFTY26NOV26000CE", "CDS:USDINR26NOVFUT")  # as text: it has to be frozen
 
     def on_start(self) -> None:
         self.state.sent = {}

@@ -126,18 +126,18 @@ def test_entries_of_a_gateway_that_is_gone_are_cancelled(tmp_path: Path) -> None
 
 
 def test_the_ticker_tells_of_a_fill_before_the_next_look(
-    tmp_path: Path, sandbox: Running, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALPHAPANDA_HOME", str(tmp_path))
-    settings = Settings(
-        zerodha={
-            "api_key": sandbox.broker.account.api_key,
-            "access_token": sandbox.open_session(),
-            "root_url": sandbox.url,
-        }
-    )
 
-    async def main() -> None:
+    async def main(sandbox: Running) -> None:
+        settings = Settings(
+            zerodha={
+                "api_key": sandbox.broker.account.api_key,
+                "access_token": sandbox.open_session(),
+                "root_url": sandbox.url,
+            }
+        )
         trader = ZerodhaTrader(settings)
         await trader.initialize()
         await until(lambda: trader._ears.health()["state"] == "connected", "the ticker is connected")
@@ -152,4 +152,5 @@ def test_the_ticker_tells_of_a_fill_before_the_next_look(
         )
         await trader.shutdown()
 
-    asyncio.run(main())
+    with Sandbox.thread(broker(wall_ns(), limits=FREE, hours=False)) as sandbox:
+        asyncio.run(main(sandbox))
