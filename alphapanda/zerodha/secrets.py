@@ -24,9 +24,9 @@ from pydantic import SecretStr
 from alphapanda.errors import AlphaPandaException, ConfigurationError, InfrastructureError
 from alphapanda.events import DAY, IST_OFFSET_NS, SECOND
 from alphapanda.logs.redaction import register_secret
+from alphapanda.places import Place, Source, path_of, places
 from alphapanda.settings import LOOPBACK, Secret, Settings
 from alphapanda.workspace import checked
-from alphapanda.zerodha.places import Place, Source, path_of, places
 
 if TYPE_CHECKING:
     from alphapanda.settings import ZerodhaSettings
