@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from alphapanda.notebook.session import connect_sync as connect_sync
     from alphapanda.orders import Order as Order
     from alphapanda.portfolio import Position as Position
+    from alphapanda.proofs.proof import Proof as Proof
+    from alphapanda.proofs.proof import prove as prove
     from alphapanda.registry import Registry as Registry
     from alphapanda.replay import backtest as backtest
     from alphapanda.report.report import Report as Report
@@ -72,6 +74,7 @@ _HOME = {
     "notebook.session": ("Session", "connect", "connect_sync"),
     "orders": ("Order",),
     "portfolio": ("Position",),
+    "proofs.proof": ("Proof", "prove"),
     "registry": ("Registry",),
     "replay": ("backtest",),
     "report.report": ("Report",),

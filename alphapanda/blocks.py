@@ -32,6 +32,9 @@ class TickBlock:
         self.volume = None if block.volume is None else block.volume[rows]
         self.bid = None if block.bid is None else block.bid[rows] / scale
         self.ask = None if block.ask is None else block.ask[rows] / scale
+        for column in (self.ts, self.price, self.volume, self.bid, self.ask):
+            if column is not None:
+                column.flags.writeable = False
         self._indexes: Ints = block.instrument[rows]
         self._universe = engine.host.universe[owner]
         self._rows = None if isinstance(rows, slice) else rows

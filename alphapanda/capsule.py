@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import ast
+import enum
 import hashlib
 import linecache
 import os
@@ -33,19 +34,37 @@ from alphapanda.strategy import Strategy
 
 DIGEST_BYTES = 32
 NAME_DIGITS = 16  # of the digest, in a module's name
+OVERRIDES = ("bar", "product", "warmup")  # what an instance may set besides its parameters
 CHECK = "<frozen {}>"  # the file name of a module that is loaded only to check it
 
 
 class Capsule(msgspec.Struct, frozen=True):
     """A strategy as one module: ``source`` is its text, ``digest`` covers every character of it.
 
-    Parameter values are not in it; they travel beside it. ``left_out`` says what was not taken, and why.
+    Parameter values are not in it; they travel beside it. ``left_out`` says what was not taken, and why. ``origins``
+    holds for each statement its first line here, the cell or file it came from, and its first line there.
     """
 
     source: str
     digest: str
     class_name: str
     left_out: tuple[str, ...] = ()
+    origins: tuple[tuple[int, str, int], ...] = ()
+
+    def origin(self, line: int) -> str:
+        """Where a line of the module came from, in words."""
+        found = [one for one in self.origins if one[0] <= line]
+        if not found:
+            return f"line {line} of the frozen module"
+        start, where, at = found[-1]
+        return f"{where} line {at + line - start}"
+
+
+def parameters_of(strategy: Strategy) -> dict[str, Any]:
+    """What makes an instance of the frozen class equal to this one, as JSON has it: a choice of an enum by its name."""
+    values = {n: v.name if isinstance(v, enum.Enum) else v for n, v in strategy.params.items()}
+    kind = type(strategy)
+    return values | {n: getattr(strategy, n) for n in OVERRIDES if getattr(strategy, n) != getattr(kind, n)}
 
 
 def digest_of(source: str) -> str:
@@ -78,7 +97,8 @@ def freeze(strategy: Strategy | type[Strategy]) -> Capsule:
             "put the class and what it needs into one cell",
             name=lift.class_name,
         )
-    return Capsule(text.source, digest_of(text.source), lift.class_name, left_out(lift))
+    origins = tuple((line, s.label, s.line) for line, s in text.origins)
+    return Capsule(text.source, digest_of(text.source), lift.class_name, left_out(lift), origins)
 
 
 def load(capsule_source: str, class_name: str, path: str | os.PathLike[str]) -> type[Strategy]:

@@ -48,7 +48,8 @@ class TapeFacts(msgspec.Struct, frozen=True, kw_only=True):
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     """See the module. ``digest`` is the frozen module's, ``lanes`` the decision digest by lane; ``limits`` and
     ``fills`` are those it was proved with; ``versions`` are Python's and the packages' that had a say. ``capital`` is
-    paise, times are ns. ``key`` is the ed25519 public key of ``signature``, both hex."""
+    paise, times are ns; earlier ticks than ``trade_from`` only warmed up. ``key`` is the ed25519 public key of
+    ``signature``, both hex."""
 
     version: int = VERSION
     strategy: str
@@ -59,6 +60,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     symbols: tuple[str, ...]
     capital: int
     seed: int
+    trade_from: int
     tape: TapeFacts
     rulebook: str
     limits: dict[str, Any]

@@ -290,7 +290,7 @@ class Gateway:
                 if order.status in WORKING:  # else it was withdrawn while it waited
                     await self.trader.execute_order(order)
             except OrderRejectionError as error:
-                self.trader.shelf(order).rejected(order, error.message)
+                self.trader.refused(order, error.message)
             with contextlib.suppress(ValueError):
                 venue.pending.remove(order)
         withdrawn: list[Order] = getattr(venue, "withdrawn", [])

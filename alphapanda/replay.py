@@ -58,7 +58,7 @@ def backtest(
     tape = read(data, **options)
     rulebook = rulebook or Rulebook.load()
     notes = list(tape.notes)
-    trade_from = _trade_from(strategies, tape, start, rulebook, notes)
+    trade_from = warm_until(strategies, tape, start, rulebook, notes)
     engine = Engine(
         strategies,
         tape.instruments,
@@ -131,14 +131,15 @@ def _capital(rupees: float) -> int:
     return round(rupees * PAISE)
 
 
-def _trade_from(
+def warm_until(
     strategies: Sequence[Strategy],
     tape: Tape,
     start: str | dt.date | None,
     rulebook: Rulebook,
     notes: list[str],
 ) -> int:
-    """The instant from which callbacks run: ``start``, or the longest ``warmup`` after the tape's head, or 0."""
+    """The tape time from which callbacks run: ``start``, or the longest ``warmup`` after the tape's head, or 0. What a
+    person should know goes to ``notes``."""
     days = tape.days
     if start is not None:
         day = _day(start)

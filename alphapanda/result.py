@@ -7,13 +7,13 @@ nanoseconds of tape time. Nothing here knows the wall clock.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Any
 
 import msgspec
 
-from alphapanda.events import CancelSignal, Fill
+from alphapanda.events import CancelSignal, Fill, Signal
 from alphapanda.instruments import Instrument
 from alphapanda.orders import Order
 
@@ -102,14 +102,20 @@ def decision_lines(result: Result) -> Iterator[bytes]:
     Every signal counts, also one our risk rules denied: what was decided does not depend on what became of it. A
     bracket's exits and the broker's square-off follow from decisions and are left out.
     """
+    signals = (order.signal for order in result.orders if not order.leg)
+    return canonical_lines(signals, result.cancels)
+
+
+def canonical_lines(signals: Iterable[Signal], cancels: Iterable[CancelSignal]) -> Iterator[bytes]:
+    """The same of decisions alone, such as those in a journal."""
     rows: list[tuple[Any, ...]] = [
         (
             *(s.seq, s.strategy, s.ordinal, "signal", s.ts, s.symbol, s.quantity, s.reference, s.product),
             *(s.limit, s.stop, s.sl, s.tp, s.validity, s.ttl, s.tag),
         )
-        for s in (order.signal for order in result.orders if not order.leg)
+        for s in signals
     ]
-    rows += [(c.seq, c.strategy, c.ordinal, "cancel", c.ts, c.order_id) for c in result.cancels]
+    rows += [(c.seq, c.strategy, c.ordinal, "cancel", c.ts, c.order_id) for c in cancels]
     rows.sort(key=itemgetter(0, 1, 2, 3))
     encode = msgspec.json.Encoder().encode
     for row in rows:
@@ -119,11 +125,18 @@ def decision_lines(result: Result) -> Iterator[bytes]:
 def decision_digest(result: Result) -> str:
     """The decisions as one hex string: equal strings mean the same decisions for the same reasons in the same order.
 
+    Wall time, the namespace and the order in which strategies were listed do not enter.
+    """
+    return chain_digest(decision_lines(result))
+
+
+def chain_digest(lines: Iterable[bytes]) -> str:
+    """Decision lines as one hex string.
+
     A chain: ``d0 = blake2b(SEED)``, ``dn = blake2b(dn-1 + line n)``, 16 bytes each. A shorter run of the same tape
-    therefore passes through the digest of its prefix. Wall time, the namespace and the order in which strategies were
-    listed do not enter.
+    therefore passes through the digest of its prefix.
     """
     digest = hashlib.blake2b(SEED, digest_size=DIGEST_BYTES).digest()
-    for line in decision_lines(result):
+    for line in lines:
         digest = hashlib.blake2b(digest + line, digest_size=DIGEST_BYTES).digest()
     return digest.hex()

@@ -22,21 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import redis.exceptions
 
 from alphapanda import logs
-from alphapanda.account import Account
 from alphapanda.buses.base import decode, encode
-from alphapanda.buses.frames import COLUMNS, Frame
 from alphapanda.buses.redis import RedisBus
 from alphapanda.buses.tapelog import TapeLog
 from alphapanda.buses.ticks import TickReader
 from alphapanda.capsule import load
 from alphapanda.child import Child
 from alphapanda.clock import monotonic, wall_ns
-from alphapanda.day import LAST
-from alphapanda.engine import Engine
 from alphapanda.errors import (
     AlphaPandaException,
     AuthorizationError,
@@ -44,43 +39,26 @@ from alphapanda.errors import (
     RedisError,
     UnknownNameError,
 )
-from alphapanda.events import Block, Clock, EventEnvelope, Halt, Topics
-from alphapanda.mirror import Mirror
+from alphapanda.events import EventEnvelope, Topics
+from alphapanda.playing import Answers, Ended, Run
 from alphapanda.processes import mark, rss_mb
-from alphapanda.requests import Place, Reply, Request
+from alphapanda.requests import Reply, Request
 from alphapanda.result import LogLine, RunError
-from alphapanda.rulebook import Rulebook
 from alphapanda.state.journal import replies
 from alphapanda.state.lease import Holder, Lease
 from alphapanda.state.managers import KeyValueStateManager
 from alphapanda.strategy import Strategy
 from alphapanda.times import parse_interval
-from alphapanda.workspace import RunSpec, Workspace, replace_file
+from alphapanda.workspace import RunSpec, Workspace
 
 WAITING = 64  # frames read ahead of the engine
-MOST_ROWS = 8_192  # rows given to the engine at once when it is behind
 ASK_AGAIN = 1.0  # seconds without an answer after which a question is sent again
 KEPT = 10_000  # messages to the gateway that the server holds beyond those it has not read
 SYMBOLS = 5.0  # seconds in which the feed gets a symbol, if anybody has it
 PERFORMANCE = 30.0  # seconds between two lines of the performance channel
-WIND_DOWN = 5.0  # seconds for the last orders of a run that is stopped
 TOLD = 143  # exit code of one that was told to end in the middle: a shutdown of the machine, which comes back
 PROGRESS = 0.25  # seconds between two words to the gateway about where we stand
-UNLIKE = "not reproducible"  # the strategy: it depends on something that is not on the tape
 DAY_NS = parse_interval("1d")
-
-
-class Ended(BaseException):
-    """The process has to go while the engine waits; not an error of the strategy, so not an Exception."""
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """A place between ticks where a replay has to do what an earlier life did there: ask ``look``, or compare
-    ``state``."""
-
-    place: Place
-    look: str = ""
-    state: bytes = b""
 
 
 class Link:
@@ -91,7 +69,7 @@ class Link:
     ) -> None:
         self._bus, self._spec, self._ended = bus, spec, ended
         self._loop = asyncio.get_running_loop()
-        self._known = known  # id → question and answer of an earlier life
+        self.answers = Answers(known)
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._offset: dict[str, str] = {}
         self._look = threading.Event()  # the gateway did something on its own
@@ -104,37 +82,21 @@ class Link:
         """Where answers come."""
         return f"{self._spec.namespace}.runs.{self._spec.run}"
 
-    def looks(self) -> list[Stop]:
-        """Where an earlier life asked because the gateway had told it to, not because of the tape."""
-        found = [msgspec.msgpack.decode(body, type=Request) for body, _ in self._known.values()]
-        return [Stop(r.place, r.id) for r in found if r.id.startswith("look:")]
-
     @property
     def look(self) -> bool:
         """Whether the gateway did something on its own that has to be asked for: not before all that was asked in an
         earlier life has been asked again, for what is new comes after it."""
-        return self._look.is_set() and not self._known
+        return self._look.is_set() and not self.answers.left()
 
     def looked(self) -> None:
         """It is being asked for."""
         self._look.clear()
 
-    @property
-    def replaying(self) -> bool:
-        """Whether answers of an earlier life are still waiting for their questions."""
-        return bool(self._known)
-
     def ask(self, request: Request) -> Reply:
         """The gateway's answer; waits for it as long as the process is wanted. Called in the engine's thread."""
-        known = self._known.pop(request.id, None)
-        if known is not None:
-            if known[0] != msgspec.msgpack.encode(request):
-                return Reply(request.id, halt=f"{UNLIKE}: {request.id} was decided otherwise before")
-            return msgspec.msgpack.decode(known[1], type=Reply)
-        if self._known:
-            missed = next(iter(self._known))
-            self._known.clear()
-            return Reply(request.id, halt=f"{UNLIKE}: {missed} was decided before and not again")
+        recorded = self.answers.answer(request)
+        if recorded is not None:
+            return recorded
         begun = monotonic()
         answer: Future[Reply] = asyncio.run_coroutine_threadsafe(self._ask(request), self._loop)
         reply = answer.result()
@@ -217,198 +179,6 @@ class Link:
                 waiting.set_result(reply)
 
 
-class Run:
-    """The engine of one run and the thread that plays it."""
-
-    def __init__(self, spec: RunSpec, strategy: Strategy, log: TapeLog, link: Link, folder: Path) -> None:
-        self.spec, self.strategy, self.link, self.folder = spec, strategy, link, folder
-        self._log = log
-        instruments = log.instruments()
-        self.engine = Engine(
-            [strategy],
-            instruments,
-            capital=spec.capital,
-            rulebook=Rulebook.load(),
-            seed=spec.seed,
-            trade_from=spec.trade_from,
-            desk=self._desk,
-        )
-        self.frames: deque[Frame] = deque()
-        self._more = threading.Condition()
-        self._stop = ""  # "", "stop" or "flatten"
-        self._dead = False
-        self.clock = 0  # tape time of the last frame played
-        self.place = Place(-1, 0, LAST)
-        self.failure: BaseException | None = None
-        self.done = False
-        self._kept = 0.0
-        self._looked = False  # something an operator did has reached us
-        self._looks = len(link.looks())  # so far, in all lives: each is another question
-        self._stops = sorted([*link.looks(), *self._snapshot()], key=lambda s: (s.place.through, s.place.ts))
-
-    def _desk(self, engine: Engine, account: Account) -> Mirror:
-        spec = self.spec
-        return Mirror(
-            spec.run,
-            self.strategy.name,
-            engine.instruments,
-            spec.capital,
-            engine.rulebook,
-            self.link.ask,
-            engine,
-        )
-
-    # ── the loop's side ──────────────────────────────────────────────────────────────────────────────────────────
-
-    def give(self, frames: list[Frame]) -> None:
-        """Frames for the engine, in order."""
-        with self._more:
-            self.frames.extend(frames)
-            self._more.notify()
-
-    def stop(self, how: str) -> None:
-        """End after the frame being played: "stop", or "flatten" first; "die" at once, leaving all as it is."""
-        with self._more:
-            self._stop, self._dead = how, how == "die"
-            self._more.notify()
-
-    @property
-    def halted(self) -> str:
-        """Why the strategy is halted; "" while it runs."""
-        return self.engine.callbacks.halted[0]
-
-    # ── the engine's thread ──────────────────────────────────────────────────────────────────────────────────────
-
-    def play(self) -> None:
-        """Play frames until told to stop."""
-        try:
-            while not self._dead:
-                with self._more:
-                    while not self.frames and not self._stop and not self.link.look:
-                        self._more.wait(0.2)
-                    frames = [] if self._stop else _some(self.frames)
-                if self._stop:
-                    break
-                self._step(frames)
-            if not self._dead:
-                self._wind_down()
-                self.engine.stop()
-                self.done = True
-        except Ended:
-            pass
-        except BaseException as error:  # noqa: BLE001 - the thread's last stop: the loop tells the hub and ends
-            self.failure = error
-
-    def _step(self, frames: list[Frame]) -> None:
-        engine = self.engine
-        if frames:
-            if frames[-1].universe > len(engine.instruments):
-                engine.widen(self._log.instruments())
-            block = joined([frame.block for frame in frames])
-            self.clock = frames[-1].clock
-            while self._stops and self._stops[0].place.ts <= self.clock:
-                block = self._make_stop(block, self._stops.pop(0))
-            if block is not None:
-                engine.step(block)
-            engine.step(Clock(self.clock))
-        self.place = Place(engine.block.first + engine.played - 1, self.clock, LAST)
-        if self.link.look:
-            self.link.looked()
-            self._looked = True
-            self._looks += 1  # two at one place are two: the first one's answer must not be booked again
-            self._mirror.look(self.place, f"look:{self.place.through}:{self.place.ts}:{self._looks}")
-        if monotonic() - self._kept > 2.0 and not self.link.replaying:
-            self._kept = monotonic()
-            self._keep_snapshot()
-
-    @property
-    def _mirror(self) -> Mirror:
-        desk = self.engine.desk
-        assert isinstance(desk, Mirror)  # noqa: S101 - made above
-        return desk
-
-    def _wind_down(self) -> None:
-        """Have the gateway withdraw what would still enter, or close everything, and play on until it has.
-
-        An operator's act, not a decision of the strategy. A market that does not trade cannot be waited for: after five
-        seconds what is left stays with the gateway.
-        """
-        flatten = self._stop == "flatten"
-        self.link.order("operator.flatten" if flatten else "operator.cancel_all", "the run is stopped")
-        until = monotonic() + WIND_DOWN
-        while (
-            monotonic() < until
-            and not self._dead
-            and (any(self._mirror.net) if flatten else not self._looked)
-        ):
-            with self._more:
-                if not self.frames:
-                    self._more.wait(0.2)
-                frames = _some(self.frames)
-            self._step(frames)
-
-    def _make_stop(self, block: Block | None, stop: Stop) -> Block | None:
-        """Play to a place between two ticks, do what was done there, and return what is left of the block."""
-        engine, rest = self.engine, block
-        if block is not None:
-            cut = max(0, min(len(block), stop.place.through + 1 - block.first))
-            if cut:
-                engine.step(block.rows(0, cut))
-            rest = block.rows(cut, len(block)) if cut < len(block) else None
-        engine.step(Clock(stop.place.ts))
-        if stop.look:
-            self._mirror.look(stop.place, stop.look)
-        elif stop.state != self._state():
-            engine.step(Halt(stop.place.ts, f"{UNLIKE}: self.state is not what it was", self.strategy.name))
-        return rest
-
-    # ── snapshots ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _keep_snapshot(self) -> None:
-        """What the strategy remembers, to compare with after a restart."""
-        if self.halted or not (state := self._state()):
-            return
-        with contextlib.suppress(OSError):
-            replace_file(self.folder / "snapshot", msgspec.msgpack.encode(Stop(self.place, state=state)))
-
-    def _state(self) -> bytes:
-        """``self.state`` as bytes; empty if it holds something else than plain data, and then the decisions made on
-        the way are the only proof."""
-        try:
-            return msgspec.msgpack.encode(vars(self.strategy.state), order="deterministic")
-        except (TypeError, ValueError, OverflowError):
-            return b""
-
-    def _snapshot(self) -> list[Stop]:
-        try:
-            return [msgspec.msgpack.decode((self.folder / "snapshot").read_bytes(), type=Stop)]
-        except (OSError, msgspec.DecodeError):
-            return []
-
-
-def _some(frames: deque[Frame]) -> list[Frame]:
-    """What the engine plays at once: as many waiting frames as make a block worth its while."""
-    taken: list[Frame] = []
-    rows = 0
-    while frames and (not taken or rows + len(frames[0].block) <= MOST_ROWS):
-        taken.append(frames.popleft())
-        rows += len(taken[-1].block)
-    return taken
-
-
-def joined(blocks: list[Block]) -> Block | None:
-    """Blocks that follow each other as one; None if none of them holds a tick."""
-    full = [block for block in blocks if len(block)]
-    if len(full) <= 1:
-        return full[0] if full else None
-    columns: dict[str, Any] = {}
-    for name in COLUMNS:
-        parts = [getattr(block, name) for block in full]
-        if all(part is not None for part in parts):
-            columns[name] = np.concatenate(parts)
-    return Block(full[0].first, **columns)
-
-
 async def begin(
     spec: RunSpec, strategy: Strategy, log: TapeLog, folder: Path, child: Child, bus: RedisBus
 ) -> None:
@@ -428,7 +198,7 @@ async def begin(
     days = max(1, -(-warmup // DAY_NS) + 1) if warmup >= DAY_NS else 1
     files = log.files()
     spec.warm_from = log.before(files[-min(days, len(files))])
-    spec.trade_from = 0 if fresh else last.clock
+    spec.trade_from = spec.trade_from or (0 if fresh else last.clock)
     spec.started = spec.started or wall_ns()
     spec.write(folder)
 
@@ -586,7 +356,7 @@ class Report:
 
     def health(self, run: Run) -> dict[str, Any]:
         """What the heartbeat says."""
-        state = "halted" if run.halted else "replaying" if run.link.replaying else "running"
+        state = "halted" if run.halted else "replaying" if run.link.answers.left() else "running"
         return {"run": self._spec.run, "state": state, "detail": run.halted, "seq": run.place.through}
 
     async def keep(self, run: Run, link: Link) -> None:
@@ -594,7 +364,7 @@ class Report:
         shown = 0.0
         while not self._child.ended.is_set():
             with contextlib.suppress(RedisError):
-                if not link.replaying and run.place.through >= 0:
+                if not link.answers.left() and run.place.through >= 0:
                     request = Request(self._spec.run, "progress", run.place, urgent=False)
                     await link.say("strategy.progress", msgspec.to_builtins(request))
                 await follows(self._bus, self._spec, run.place.through + 1)

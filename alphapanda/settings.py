@@ -118,6 +118,7 @@ class ZerodhaSettings(Section):
     )
     timeout_seconds: Number = 7.0  # deadline of one REST call
     market_band_percent: Number = 1.0  # how far from the last price a market order may fill
+    shadow: bool = False  # check and keep every order, send none: fills are paper's
 
     @model_validator(mode="before")
     @classmethod

@@ -11,8 +11,9 @@ from alphapanda.buses.frames import heartbeat
 from alphapanda.buses.redis import RedisBus
 from alphapanda.buses.tapelog import TapeLog, Writer
 from alphapanda.events import Tick
+from alphapanda.playing import Run
 from alphapanda.requests import FillTold, FillUpdate, OrderUpdate, Reply, Request, encode
-from alphapanda.runner import Link, Run
+from alphapanda.runner import Link
 from alphapanda.workspace import RunSpec
 from tests.build import CRORE, equity
 
@@ -61,8 +62,8 @@ def test_two_looks_at_one_place_are_two_questions(tmp_path: Path) -> None:
         run, link = run_of(tmp_path, {})
         for _ in range(3):
             link.report()
-            await asyncio.to_thread(run._step, [])
-        await asyncio.to_thread(run._step, [])
+            await asyncio.to_thread(run.step, [])
+        await asyncio.to_thread(run.step, [])
         assert len(link.asked_for) == len(set(link.asked_for)) == 3
 
     asyncio.run(main())
@@ -75,10 +76,10 @@ def test_a_second_life_goes_on_counting(tmp_path: Path) -> None:
         old = Request("one-1", f"look:{place.through}:{place.ts}:1", place)
         run, link = run_of(tmp_path, {old.id: (encode(old), encode(Reply(old.id)))})
         link.report()
-        await asyncio.to_thread(run._step, [])
+        await asyncio.to_thread(run.step, [])
         assert link.asked_for == [], "first what was asked in the life before"
         await asyncio.to_thread(run._mirror.look, place, old.id)
-        await asyncio.to_thread(run._step, [])
+        await asyncio.to_thread(run.step, [])
         assert link.asked_for == [f"look:{place.through}:{place.ts}:2"]
         assert not run.halted
 
@@ -93,7 +94,7 @@ def test_a_fill_that_is_told_twice_is_booked_once(tmp_path: Path) -> None:
         link.next = filled
         for _ in range(2):
             link.report()
-            await asyncio.to_thread(run._step, [])
+            await asyncio.to_thread(run.step, [])
         assert run.engine.desk.net[0] == 5
         assert len(run.engine.desk.fills) == 1
 

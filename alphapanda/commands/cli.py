@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import enum
 import importlib
-import importlib.util
 import os
 import sys
 import traceback
@@ -22,7 +20,6 @@ from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from alphapanda.commands import operate
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from alphapanda.report.report import Report
-    from alphapanda.strategy import Parameter, Strategy
 
 OK, FAILED, USAGE, CONFIGURATION, INTERRUPTED = 0, 1, 2, 78, 130
 COMMANDS = (
@@ -50,12 +46,19 @@ COMMANDS = (
     "dlq",
     "login",
     "preflight",
+    "prove",
     "reconcile",
     "sandbox",
+    "verify",
 )
 LAZY = {  # commands in a module of their own, which has add_arguments and run: imported when one is typed
     "login": ("alphapanda.commands.login", "log in to the broker"),
     "preflight": ("alphapanda.commands.preflight", "is everything in place for a day with money?"),
+    "prove": (
+        "alphapanda.commands.prove",
+        "the same decisions in every lane, and from nothing but the ticks",
+    ),
+    "verify": ("alphapanda.commands.verify", "is a certificate what it was, and does it hold?"),
     "reconcile": (
         "alphapanda.commands.reconcile",
         "our books beside the broker's, and what a person has settled",
@@ -336,9 +339,9 @@ def _has_screen() -> bool:
 def backtest(options: argparse.Namespace) -> int:
     """One strategy of the user's over the user's data."""
     import alphapanda as ap
+    from alphapanda.commands.strategies import made_of
 
-    kind = _strategy(options.strategy)
-    strategy = kind(**_parameters(kind, options.param))
+    strategy = made_of(options.strategy, options.param)
     reader = {
         name: getattr(options, name)
         for name in ("symbol", "timezone", "tradable")
@@ -367,94 +370,6 @@ def backtest(options: argparse.Namespace) -> int:
             raise _unwritable(options.html, error) from None
         print(f"report: {page}", file=sys.stderr)
     return FAILED if report.halted else OK
-
-
-def _strategy(text: str) -> type[Strategy]:
-    """The class that ``FILE:Class`` or ``package.module:Class`` names; without a class, the only one there."""
-    from alphapanda.strategy import Strategy
-
-    place, colon, name = text.rpartition(":")
-    if not colon:
-        place, name = text, ""
-    module = _module(place)
-    found = {
-        key: value
-        for key, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__
-    }
-    if name in found:
-        return found[name]
-    if name:
-        raise UnknownNameError(f"strategy in {place}", name, found, code="E_STRATEGY")
-    if len(found) != 1:
-        listed = ", ".join(found) or "no Strategy class"
-        raise ValidationError(
-            f"{place} holds {listed}", fix=f"say which: {place}:MyStrategy", code="E_STRATEGY"
-        )
-    return next(iter(found.values()))
-
-
-def _module(place: str) -> ModuleType:
-    path = Path(place)
-    if path.suffix != ".py" and not path.exists():
-        sys.path.insert(0, "")
-        name, spec = place, None
-    else:
-        if not path.is_file():
-            raise ValidationError(
-                f"{place}: no such file", fix="name a Python file: mine.py:MyStrategy", code="E_FILE"
-            )
-        sys.path.insert(0, str(path.resolve().parent))  # so that the file's own imports work
-        name = path.stem
-        spec = importlib.util.spec_from_file_location(name, path)
-    try:
-        if spec is None or spec.loader is None:
-            return importlib.import_module(name)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    except AlphaPandaException:
-        raise
-    except Exception as error:
-        frames = reversed(traceback.extract_tb(error.__traceback__))
-        line = next((f.lineno for f in frames if Path(f.filename).resolve() == path.resolve()), 0)
-        line = (error.lineno or 0) if isinstance(error, SyntaxError) else line
-        where = f"{place}:{line}" if line else place
-        raise ValidationError(
-            f"{where} cannot be imported: {type(error).__name__}: {error}",
-            fix="run the file with python",
-            code="E_STRATEGY",
-        ) from error
-    return module
-
-
-def _parameters(kind: type[Strategy], given: Sequence[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValidationError(
-                f"--param {text!r} has no value", fix="write --param name=value", code="E_PARAM"
-            )
-        if name not in kind.parameters:
-            raise UnknownNameError(f"parameter of {kind.__name__}", name, kind.parameters, code="E_PARAM")
-        values[name] = _value(kind.parameters[name], value)
-    return values
-
-
-def _value(parameter: Parameter, text: str) -> Any:
-    """The text in the parameter's type where it reads as one; else as it is, for the parameter itself to refuse."""
-    kind = parameter.kind
-    if kind is bool:
-        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(
-            text.lower(), text
-        )
-    if issubclass(kind, enum.Enum) or kind not in (int, float):
-        return text
-    try:
-        return kind(text.replace("_", ""))
-    except ValueError:
-        return text
 
 
 # ── doctor ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -163,11 +163,16 @@ class Hold:
 
 
 def ensure_hub(
-    workspace: Workspace, progress: Progress | None = None, *, command: Sequence[str] | None = None
+    workspace: Workspace,
+    progress: Progress | None = None,
+    *,
+    command: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> HubClient:
     """The hub of this workspace, started in a session of its own if none runs; returns when it is ready.
 
-    ``progress`` is told what is waited for. Raises ConfigurationError if the hub says so, else InfrastructureError;
+    ``progress`` is told what is waited for; ``environment`` is the hub's, else this process's own. Raises
+    ConfigurationError if the hub says so, else InfrastructureError;
     both with the end of its log.
     """
     client, log, shown = HubClient(workspace), workspace.logs / "hub.log", ""
@@ -186,7 +191,12 @@ def ensure_hub(
                 pause(0.1)
             elif not answer and process is None and _our_turn(workspace, turn):
                 _tell(progress, "starting the hub")
-                process = _spawn(workspace, log, command or _command(workspace))
+                process = _spawn(
+                    workspace,
+                    log,
+                    command or _command(workspace),
+                    os.environ if environment is None else environment,
+                )
                 client.started = True
             waited = monotonic() - started
             if waited > READY_SECONDS:
@@ -233,7 +243,9 @@ def _command(workspace: Workspace) -> list[str]:
     return [*PYTHON, "alphapanda.hub", str(workspace.root)]
 
 
-def _spawn(workspace: Workspace, log: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
+def _spawn(
+    workspace: Workspace, log: Path, command: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     with contextlib.suppress(OSError):
         if log.stat().st_size > 1_000_000:
             log.replace(log.with_suffix(".old.log"))
@@ -244,7 +256,7 @@ def _spawn(workspace: Workspace, log: Path, command: Sequence[str]) -> subproces
             stdout=file,
             stderr=file,
             cwd=workspace.root,
-            env={k: v for k, v in os.environ.items() if not k.startswith(KERNELS_OWN)},
+            env={k: v for k, v in environment.items() if not k.startswith(KERNELS_OWN)},
             start_new_session=True,
         )
     threading.Thread(target=process.wait, daemon=True).start()  # so that it does not stay as a zombie

@@ -31,7 +31,8 @@ class Hold(Asked, tag="hold"):
 
 
 class Start(Asked, tag="run", kw_only=True):
-    """Run this module's class, or attach to what runs already. ``capital`` in paise."""
+    """Run this module's class, or attach to what runs already. ``capital`` in paise; earlier ticks than ``trade_from``
+    (tape ns) only warm up."""
 
     namespace: str
     name: str
@@ -45,6 +46,7 @@ class Start(Asked, tag="run", kw_only=True):
     detach: bool = False
     replace: bool = False
     seed: int = 0
+    trade_from: int = 0
 
     def check(self) -> None:
         """ValidationError for what no run can be made of."""

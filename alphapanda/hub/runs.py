@@ -218,6 +218,7 @@ class Runs:
             symbols=asked.symbols,
             capital=asked.capital or self.capital,
             seed=asked.seed,
+            trade_from=asked.trade_from,
             client=asked.client,
             detached=asked.detach,
             started=wall_ns(),

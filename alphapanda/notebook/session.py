@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import getpass
 import os
 import re
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from alphapanda.by_hand import ByHand
-from alphapanda.capsule import Capsule, freeze
+from alphapanda.capsule import Capsule, freeze, parameters_of
 from alphapanda.clock import wall_ns
 from alphapanda.errors import ValidationError
 from alphapanda.hub.client import HubClient
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["Session", "connect", "connect_sync"]
 
 START_SECONDS = 40.0  # for a gateway and a runner
-OVERRIDES = ("bar", "product", "warmup")  # what an instance may set besides its parameters
 
 
 def client_id() -> str:
@@ -162,9 +160,6 @@ class Session:
             raise ValidationError(
                 f"capital {capital!r}", fix="pass rupees, such as 1_000_000", code="E_PARAM"
             )
-        values = {name: _plain(value) for name, value in strategy.params.items()}
-        kind = type(strategy)
-        values |= {n: getattr(strategy, n) for n in OVERRIDES if getattr(strategy, n) != getattr(kind, n)}
         return {
             "do": "run",
             "namespace": self.namespace,
@@ -172,7 +167,7 @@ class Session:
             "class_name": capsule.class_name,
             "module": capsule.source,
             "digest": capsule.digest,
-            "parameters": values,
+            "parameters": parameters_of(strategy),
             "symbols": list(strategy.symbols),
             "capital": None if capital is None else round(capital * 100),
             "client": self.client,
@@ -276,8 +271,3 @@ def _view(run: str, request: dict[str, Any]) -> View:
         symbols=request["symbols"],
         detached=request["detach"],
     )
-
-
-def _plain(value: Any) -> Any:
-    """A parameter's value as JSON has it; a choice of an enum travels by its name."""
-    return value.name if isinstance(value, enum.Enum) else value

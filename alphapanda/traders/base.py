@@ -58,6 +58,11 @@ class Trader(ABC):
         )
         self._shelves: list[Shelf] = []
 
+    @classmethod
+    def made_for(cls, settings: Settings) -> type[Trader]:
+        """The class to make: another one where the settings ask for a trader that sends nothing."""
+        return cls
+
     @abstractmethod
     async def initialize(self) -> None:
         """Connect and log in. Raises what a person has to mend."""
@@ -77,6 +82,10 @@ class Trader(ABC):
     def reports(self, after: int) -> list[tuple[int, Report]]:
         """What became of orders, with numbers above ``after``, from the oldest on."""
         return []
+
+    def refused(self, order: Order, reason: str) -> None:
+        """``execute_order`` said no."""
+        self.shelf(order).rejected(order, reason)
 
     async def resize_order(self, order: Order) -> None:  # noqa: B027 - not every venue has such
         """An order at the venue is to shrink to ``order.target``, because the position that it closes has."""

@@ -29,7 +29,7 @@ class TraderFactory:
         """The namespace's trader, initialized; the same object every time."""
         trader = self._traders.get(namespace)
         if trader is None:
-            trader = trader_class(namespace)(self._settings)
+            trader = trader_class(namespace).made_for(self._settings)(self._settings)
             await trader.initialize()
             self._traders[namespace] = trader
         return trader

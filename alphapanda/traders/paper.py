@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from alphapanda.exchange import UNLIMITED, Exchange, Fills
-from alphapanda.orders import Order
+from alphapanda.orders import REJECT, Order
 from alphapanda.traders.base import Mode, Trader
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ class PaperVenue(Exchange):
         """It is on record: from here on it meets the market."""
         order.active_ts = self._arrival.pop(order.id)
 
+    def refuse(self, order: Order, reason: str) -> None:
+        """It is on record and no exchange would take it."""
+        order.active_ts = self._arrival.pop(order.id)
+        self._owner.changed(order, REJECT, reason, order.signal.ts)
+
 
 class PaperTrader(Trader):
     """Fills orders against the market of the tape, in the event time of each run; nothing leaves the machine."""
@@ -59,10 +64,16 @@ class PaperTrader(Trader):
 
     async def execute_order(self, order: Order) -> None:
         """From here on the order meets the market."""
+        self._venue_of(order).execute(order)
+
+    def refused(self, order: Order, reason: str) -> None:
+        """See ``Trader.refused``."""
+        self._venue_of(order).refuse(order, reason)
+
+    def _venue_of(self, order: Order) -> PaperVenue:
         for venue in self._venues:
             if order in venue.pending:
-                venue.execute(order)
-                return
+                return venue
         raise KeyError(order.id)
 
     async def cancel_order(self, order: Order) -> None:

@@ -85,6 +85,15 @@ class ZerodhaTrader(Trader):
         self.trouble = ""
         self._skewed = 0  # looks in a row whose answers had another time than we
 
+    @classmethod
+    def made_for(cls, settings: Settings) -> type[Trader]:
+        """The shadow, where the settings say so."""
+        if settings.zerodha.shadow:
+            from alphapanda.zerodha.shadow import ShadowTrader
+
+            return ShadowTrader
+        return cls
+
     # ── the contract ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def initialize(self) -> None:

@@ -28,7 +28,7 @@ from alphapanda.gateway import limits_of
 from alphapanda.lane import Lane
 from alphapanda.requests import Place
 from alphapanda.rulebook import Rulebook
-from alphapanda.runner import joined
+from alphapanda.playing import joined
 from alphapanda.server import Server
 from alphapanda.settings import Settings
 from alphapanda.tapes.readers import tape as read_tape

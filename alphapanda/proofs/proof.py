@@ -1,0 +1,286 @@
+"""``ap.prove``: one strategy over one tape in every lane, and every check; what comes of it is a ``Proof``.
+
+proof = ap.prove(OpeningRange(minutes=10), "2026-11-20")
+proof                                  # a table: lanes, checks, or the first difference
+proof.save("opening-range.certificate.json")
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from alphapanda import certificate as certificates
+from alphapanda.capsule import freeze, parameters_of
+from alphapanda.certificate import Certificate, Outcome, TapeFacts
+from alphapanda.clock import monotonic, wall_ns
+from alphapanda.errors import ValidationError
+from alphapanda.proofs import checks
+from alphapanda.proofs.case import Case, rulebook
+from alphapanda.proofs.checks import Found
+from alphapanda.proofs.crashes import crash_resume
+from alphapanda.proofs.platform import PAPER, SHADOW, Platform
+from alphapanda.proofs.purity import INSTEAD, Touch
+from alphapanda.proofs.research import parked, research
+from alphapanda.proofs.trace import Difference, Trace, first_difference, state_difference, state_of
+from alphapanda.proofs.worker import Watched
+from alphapanda.settings import Settings
+from alphapanda.signing import Signer
+from alphapanda.strategy import Strategy
+from alphapanda.tapes.tape import Tape
+
+if TYPE_CHECKING:
+    from alphapanda.engine import Engine
+
+PACKAGES = (
+    "alphapanda",
+    "msgspec",
+    "numpy",
+)  # beside those that the module imports: they have a say in decisions
+PATIENCE = 120.0  # seconds for a lane to play the tape
+Say = Callable[[str], None]
+
+
+def prove(
+    strategy: Strategy | type[Strategy],
+    data: Any,
+    *,
+    capital: float | None = None,
+    start: str | None = None,
+    seed: int = 0,
+    patience: float = PATIENCE,
+    progress: bool = True,
+    **options: Any,
+) -> Proof:
+    """Prove that a strategy decides the same from these ticks in research, on paper and in shadow, and why it can be
+    trusted to: it sees no later tick, survives crashes, and reads nothing but the tape.
+
+    ``data`` and ``options`` are as for ``backtest``; ``capital`` is rupees (else the settings'), ``start`` the first
+    day to trade. Limits and fills are the settings', as a gateway has them. Takes some ten to thirty seconds: real
+    processes are started and killed, in a folder of their own. ``seed`` also draws where. ``patience`` is how many
+    seconds a lane may take. Raises ValidationError for a class that cannot be frozen; a proof that fails is returned.
+    """
+    from alphapanda.notebook.shown import Line
+    from alphapanda.tapes.readers import tape as read
+
+    made = strategy() if isinstance(strategy, type) else strategy
+    tape = read(data, **options)
+    line = Line(quiet=not progress)
+    case = case_of(made, tape, capital=capital, start=start, seed=seed)
+    with tempfile.TemporaryDirectory(prefix="alphapanda-proof-") as folder:
+        proof = _proved(case, tape, Path(folder), getattr(made, "warmup", ""), patience, line.tell)
+    line.tell(proof.headline, last=True)
+    return proof
+
+
+def case_of(
+    strategy: Strategy, tape: Tape, *, capital: float | None = None, start: str | None = None, seed: int = 0
+) -> Case:
+    """The strategy frozen, with the settings' limits and fills."""
+    from alphapanda.gateway import limits_of
+    from alphapanda.replay import warm_until
+    from alphapanda.traders.paper import fills_of
+
+    settings = Settings.load()
+    rupees = settings.paper_trading.starting_cash if capital is None else capital
+    if not strategy.symbols:
+        strategy.symbols = list(tape.symbols)
+    return Case(
+        capsule=freeze(strategy), name=strategy.name, parameters=parameters_of(strategy),
+        symbols=list(strategy.symbols), capital=round(rupees * 100), seed=seed, limits=limits_of(settings),
+        fills=fills_of(settings), trade_from=warm_until([strategy], tape, start, rulebook(), []),
+    )  # fmt: skip
+
+
+def _proved(case: Case, tape: Tape, folder: Path, warmup: str, patience: float, say: Say) -> Proof:
+    """All lanes and checks, what can run side by side side by side."""
+    begun = monotonic()
+    case.keep(folder)
+    path = tape.save(folder / "tape.parquet")
+    say("research")
+    whole = research(case, tape)
+    rng = random.Random(f"{case.seed}:{case.capsule.digest}")
+    with ThreadPoolExecutor(3, thread_name_prefix="proof") as pool:
+        waiting: dict[str, Future[Any]] = {
+            "paper and shadow": pool.submit(_lanes, case, tape, path, patience),
+            "noise": pool.submit(checks.noise, folder, whole),
+            "purity": pool.submit(_pure, case, folder),
+            "crash and resume": pool.submit(crash_resume, case, tape, folder, rng, patience),
+        }
+        found = [checks.runs_through(whole)]
+        for name, check in _inline(case, tape, whole, rng, warmup):
+            say(name)
+            found.append(check())
+        results: dict[str, Any] = {}
+        for name, future in waiting.items():
+            say(name)
+            results[name] = future.result()
+    lanes: list[Trace] = [whole, *results["paper and shadow"]]
+    found += [_alike(lanes), results["noise"], *results["purity"], results["crash and resume"]]
+    return Proof(case, tape, tuple(lanes), tuple(found), round(monotonic() - begun, 1))
+
+
+def _inline(
+    case: Case, tape: Tape, whole: Trace, rng: random.Random, warmup: str
+) -> Iterator[tuple[str, Callable[[], Found]]]:
+    yield "look-ahead", lambda: checks.look_ahead(case, tape, whole, rng)
+    yield "warm-up", lambda: checks.warm_up(case, tape, warmup)
+
+
+def _lanes(case: Case, tape: Tape, path: Path, patience: float) -> list[Trace]:
+    """Paper and shadow, on the same stream."""
+    with Platform(path, 2) as platform:
+        runs = [(namespace, platform.start(case, namespace)) for namespace in (PAPER, SHADOW)]
+        return [platform.finish(run, namespace, tape.rows, patience) for namespace, run in runs]
+
+
+def _alike(lanes: list[Trace]) -> Found:
+    """Research, paper and shadow made the same decisions."""
+    begun = monotonic()
+    for lane in lanes[1:]:
+        if (found := first_difference(lanes[0], lane)) is not None:
+            return checks.judged(
+                "same decisions", False, f"{lane.lane} differs at row {found.seq:,}", begun, found
+            )
+        if lane.halted and not lanes[0].halted:
+            return checks.judged("same decisions", False, f"{lane.lane} was halted: {lane.halted}", begun)
+    return checks.judged("same decisions", True, f"digest {lanes[0].digest} in all three lanes", begun)
+
+
+def _pure(case: Case, folder: Path) -> list[Found]:
+    begun = monotonic()
+    raw = checks.finished(checks.start_worker(folder, "purity"))
+    return impurities(case, msgspec.msgpack.decode(raw, type=Watched).touches, begun)
+
+
+def impurities(case: Case, touches: Iterable[Touch], begun: float) -> list[Found]:
+    """One outcome for each thing that the strategy touches, else one that says it touches nothing."""
+    found: list[Found] = []
+    for touch in touches:
+        where = case.capsule.origin(touch.line) if touch.line else "a line that was not found"
+        function = f"{touch.function}() " if touch.function else ""
+        detail = f"{function}touches {touch.what} at {where}; {INSTEAD[touch.kind]}"
+        found.append(checks.judged(f"purity: {touch.kind}", False, detail, begun))
+    nothing = "no clock, random number, file, network or global is touched"
+    return found or [checks.judged("purity", True, nothing, begun)]
+
+
+# ── what comes of it ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Proof:
+    """A proof that was made, whether or not it holds: ``passed`` tells.
+
+    ``lanes`` are the traces of research, paper and shadow, ``checks`` the outcomes, ``difference`` the first place
+    where two lanes part (None if none do).
+    """
+
+    def __init__(
+        self, case: Case, tape: Tape, lanes: tuple[Trace, ...], found: tuple[Found, ...], seconds: float
+    ) -> None:
+        self.case, self.tape, self.lanes, self.seconds = case, tape, lanes, seconds
+        self._found = found
+
+    @property
+    def checks(self) -> tuple[Outcome, ...]:
+        """Every check's outcome."""
+        return tuple(one.outcome for one in self._found)
+
+    @property
+    def passed(self) -> bool:
+        """Every check passed."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def digest(self) -> str:
+        """The decision digest of the research lane."""
+        return self.lanes[0].digest
+
+    @cached_property
+    def difference(self) -> Difference | None:
+        """The first difference that a check met, with what the strategy held there in research and after the prefix
+        that ends there."""
+        found = next((one.difference for one in self._found if one.difference is not None), None)
+        if found is None:
+            return None
+        here = state_of(self.park(found.seq).strategies[0])
+        before = state_of(self.park(max(0, found.seq - 1)).strategies[0])
+        return msgspec.structs.replace(found, state=state_difference(here, before))
+
+    def park(self, row: int | None = None) -> Engine:
+        """An engine that stands right after a row of the tape (the first difference's, by default): look at
+        ``.strategies[0]``, its state, books (``.desk.books[0]``) and orders (``.desk.orders``)."""
+        if row is None:
+            found = next((one.difference for one in self._found if one.difference is not None), None)
+            if found is None:
+                raise ValidationError("no lane differs", fix="say at which row: proof.park(1000)")
+            row = found.seq
+        return parked(self.case, self.tape, row)
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """What was proved, signed with this person's key; also of a proof that failed, which nobody can promote."""
+        case, tape = self.case, self.tape
+        made = Certificate(
+            strategy=case.name, class_name=case.capsule.class_name, digest=case.capsule.digest,
+            source=case.capsule.source, parameters=case.parameters, symbols=tuple(case.symbols), capital=case.capital,
+            seed=case.seed, trade_from=case.trade_from,
+            tape=TapeFacts(
+                digest=tape.digest, days=tuple(str(day) for day in tape.days), rows=tape.rows, first_ts=tape.first_ts,
+                last_ts=tape.last_ts,
+            ),
+            rulebook=rulebook().version, limits=msgspec.to_builtins(case.limits),
+            fills=msgspec.to_builtins(case.fills), versions=versions_of(case.capsule.source),
+            lanes={lane.lane: lane.digest for lane in self.lanes}, decisions=len(self.lanes[0].lines),
+            checks=self.checks, proved_at=wall_ns(),
+        )  # fmt: skip
+        return certificates.sign(made, Signer.load())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the certificate; `alphapanda verify FILE` reads it, here and elsewhere."""
+        return certificates.write(self.certificate, path)
+
+    @property
+    def headline(self) -> str:
+        """The proof in one line."""
+        failed = [check.name for check in self.checks if not check.passed]
+        verdict = "proved" if not failed else f"NOT proved: {', '.join(failed)}"
+        facts = f"{len(self.lanes[0].lines)} decisions on {self.tape.rows:,} ticks · {self.seconds:.0f} s"
+        return f"{self.case.name} {verdict} · {facts}"
+
+    def __repr__(self) -> str:
+        from alphapanda.proofs.shown import plain
+
+        return plain(self)
+
+    def _repr_html_(self) -> str:
+        from alphapanda.proofs.shown import page
+
+        return page(self)
+
+
+def versions_of(source: str) -> dict[str, str]:
+    """Python's version and those of the packages that have a say in decisions: ours, and what the module imports."""
+    import ast
+    from importlib.metadata import packages_distributions
+
+    nodes = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Import | ast.ImportFrom)]
+    named = {
+        name.partition(".")[0]
+        for node in nodes
+        for name in (
+            [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+        )
+    }
+    outside = packages_distributions()
+    packages = {*PACKAGES, *(outside[name][0] for name in named if outside.get(name))}
+    return {"python": ".".join(map(str, sys.version_info[:3])), **{p: version(p) for p in sorted(packages)}}
