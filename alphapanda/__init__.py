@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from alphapanda.strategy import Strategy as Strategy
     from alphapanda.sweeps import sweep as sweep
     from alphapanda.synthetic import synthetic_day as synthetic_day
+    from alphapanda.tapes.dayevents import day_events as day_events
     from alphapanda.tapes.readers import read_bars as read_bars
     from alphapanda.tapes.readers import read_ticks as read_ticks
     from alphapanda.tapes.readers import tape as tape
@@ -84,6 +85,7 @@ _HOME = {
     "strategy": ("Param", "Strategy"),
     "sweeps": ("sweep",),
     "synthetic": ("synthetic_day",),
+    "tapes.dayevents": ("day_events",),
     "tapes.readers": ("read_bars", "read_ticks", "tape"),
     "tapes.tape": ("Tape",),
     "zerodha.history": ("kite_candles",),

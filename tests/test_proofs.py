@@ -5,19 +5,25 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import alphapanda as ap
-from alphapanda.errors import ValidationError
+from alphapanda.errors import DataError, ValidationError
 from alphapanda.examples import OpeningBreakout, VwapReversion
 from alphapanda.proofs import checks
 from alphapanda.proofs.case import Case
 from alphapanda.proofs.checks import Found
+from alphapanda.proofs.incident import incident
+from alphapanda.proofs.platform import Platform
 from alphapanda.proofs.proof import Proof, case_of, impurities
 from alphapanda.proofs.research import parked, prefix, research
 from alphapanda.proofs.trace import first_difference, seq_of
 from alphapanda.proofs.worker import watched
+from alphapanda.settings import Settings
+from alphapanda.tapes import dayevents
 from alphapanda.tapes.tape import Tape
+from alphapanda.workspace import RunSpec
 from tests import adversaries
 
 FROZEN = [k for k, name in adversaries.CAUGHT.items() if name == "freeze"]
@@ -134,10 +140,46 @@ def test_the_shipped_strategies_are_proved_in_every_lane(made: ap.Strategy, tmp_
     assert "<svg" in proof._repr_html_()
 
 
+@pytest.mark.timeout(120)
+def test_a_run_that_was_is_derived_again_from_its_tape_and_what_its_gateway_said(tmp_path: Path) -> None:
+    day = ap.synthetic_day("2026-11-20", seed=7, ticks_per_second=2)
+    case = case_of(OpeningBreakout(), day)
+    with Platform(day.save(tmp_path / "tape.parquet"), 1) as platform:
+        run, workspace = platform.start(case, "paper"), platform.workspace
+        lane = platform.finish(run, "paper", day.rows, 60.0)
+        found = incident(workspace, run, Settings.load(None))
+        assert found.passed, found
+        assert found.lanes[1].lines == lane.lines
+        assert found.fills
+        assert all(one.real == one.paper for one in found.fills), "on paper it is filled as paper would"
+
+        seen = ap.day_events("2026-11-20", workspace=workspace.root)
+        assert seen["seq"].is_sorted()
+        signals = seen.filter(pl.col("kind") == "signal")
+        assert signals["seq"].to_list() == [seq_of(line) for line in lane.lines if b'"signal"' in line]
+        assert {"session.open", "session.close", "heartbeat", "fill"} <= set(seen["kind"])
+        kept = dayevents.keep(workspace.tapes, day.days[0])
+        assert ap.day_events("2026-11-20", workspace=workspace.root).equals(seen)
+        raw = bytearray(kept.read_bytes())
+        raw[100] ^= 1
+        kept.write_bytes(raw)
+        with pytest.raises(DataError, match="was changed"):
+            ap.day_events("2026-11-20", workspace=workspace.root)
+
+        spec = RunSpec.read(workspace.runs / run)
+        spec.parameters = {**spec.parameters, "minutes": 30}
+        spec.write(workspace.runs / run)
+        other = incident(workspace, run, Settings.load(None))
+        assert not other.passed
+        assert other.difference is not None
+        module = workspace.runs / run / "strategy.py"
+        module.write_text(module.read_text("utf-8") + "\n", "utf-8")
+        assert [c.passed for c in incident(workspace, run, Settings.load(None)).checks] == [False, False]
+
+
 def as_gateway() -> dict[str, object]:
     """Limits and fills as a gateway has them."""
     from alphapanda.gateway import limits_of
-    from alphapanda.settings import Settings
     from alphapanda.traders.paper import fills_of
 
     settings = Settings.load(None)

@@ -246,3 +246,14 @@ def _table(record: bytes) -> Table:
     if record[:1] != TABLE:
         raise DataError("a tape log does not begin with its instruments", fix="move the file away")
     return msgspec.json.decode(record[8:], type=Table)
+
+
+def frames_of(log: Path) -> Iterator[Frame | Table]:
+    """The records of one day's file, in order; what a power cut tore off is left out."""
+    with log.open("rb") as file:
+        while len(head := file.read(RECORD.size)) == RECORD.size:
+            record = file.read(RECORD.unpack(head)[0])
+            if record[:1] == TABLE:
+                yield msgspec.json.decode(record[8:], type=Table)
+            elif record[:1] == FRAME:
+                yield unpack(record[8:]).frame

@@ -7,20 +7,21 @@ other cells does not. The class freezes to the same text as in the notebook's ow
 from __future__ import annotations
 
 import ast
-import builtins
 import enum
 import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import msgspec
 
-from alphapanda.capsules.reading import binds, is_future, parsed, transformed
+from alphapanda.capsules.names import names_of
+from alphapanda.capsules.reading import Chunk, Statement, transformed
+from alphapanda.capsules.sources import NOTEBOOK, Space
 from alphapanda.errors import AlphaPandaException, ConfigurationError, UnknownNameError, ValidationError
 from alphapanda.strategy import Parameter, Strategy
 
@@ -37,14 +38,21 @@ def class_of(text: str) -> type[Strategy]:
     place, colon, name = text.rpartition(":")
     if not colon:
         place, name = text, ""
-    names, home = _names(place)
+    if place.endswith(".ipynb"):
+        return _of_notebook(Path(place), name)
+    module = _module(place)
     found = {
         key: value
-        for key, value in names.items()
-        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == home
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__
     }
+    return found[_only(place, name, found)]
+
+
+def _only(place: str, name: str, found: Mapping[str, Any]) -> str:
+    """The name that is meant."""
     if name in found:
-        return found[name]
+        return name
     if name:
         raise UnknownNameError(f"strategy in {place}", name, found, code="E_STRATEGY")
     if len(found) != 1:
@@ -52,7 +60,7 @@ def class_of(text: str) -> type[Strategy]:
         raise ValidationError(
             f"{place} holds {listed}", fix=f"say which: {place}:MyStrategy", code="E_STRATEGY"
         )
-    return next(iter(found.values()))
+    return next(iter(found))
 
 
 def _module(place: str) -> ModuleType:
@@ -123,43 +131,49 @@ def _value(parameter: Parameter, text: str) -> Any:
 # ── notebooks ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _names(place: str) -> tuple[dict[str, Any], str]:
-    """What a place defines, and the name of its module."""
-    if place.endswith(".ipynb"):
-        return notebook_names(Path(place)), "__main__"
-    module = _module(place)
-    return vars(module), module.__name__
+def _of_notebook(path: Path, name: str) -> type[Strategy]:
+    """The class of a notebook, made by the statements that it needs, each in its cell and on its line."""
+    cells = _code_cells(path)
+    space = Space(
+        "__main__", NOTEBOOK, {}, [Chunk(f"cell [{n}]", transformed(c)) for n, c in enumerate(cells, 1)]
+    )
+    found = {
+        s.node.name: s
+        for s in space.statements
+        if isinstance(s.node, ast.ClassDef) and _is_strategy(space, s)
+    }
+    name = _only(str(path), name, found)
+    kept = _needed(space, found[name])
+    shell = _shell()
+    sys.path.insert(0, str(path.resolve().parent))  # so that its own imports work
+    for number, text in enumerate(cells, 1):
+        shell.execution_count = number
+        if shown := _shown(text, [s for s in kept if s.label == f"cell [{number}]"]):
+            done = shell.run_cell(shown, store_history=True)
+            if not done.success:
+                error = done.error_in_exec or done.error_before_exec
+                raise ValidationError(
+                    f"{path.name} cell [{number}] cannot be run by itself: {type(error).__name__}: {error}",
+                    fix="let the class need nothing but definitions, imports and constants",
+                    code="E_STRATEGY",
+                )
+    return shell.user_ns[name]
 
 
-def notebook_names(path: Path) -> dict[str, Any]:
-    """The names of a notebook's strategy classes and of all that they need, after those statements have run."""
-    cells = [transformed(cell) for cell in _code_cells(path)]
-    kept = needed([parsed(cell) for cell in cells], cells)
+def _shell() -> Any:
+    """An IPython shell that keeps no database of what others wrote."""
     try:
         from IPython.core.interactiveshell import InteractiveShell
         from traitlets.config import Config
     except ImportError:
         raise ConfigurationError(
-            "IPython is not installed, and a notebook needs it",
+            "a notebook needs IPython, which is not installed",
             fix="pip install 'alphapanda[notebook]'",
             code="E_EXTRA",
         ) from None
     config = Config()
-    config.HistoryManager.enabled = False  # no database of what others wrote
-    shell: Any = InteractiveShell(config=config)
-    sys.path.insert(0, str(path.resolve().parent))  # so that its own imports work
-    for number, (text, lines) in enumerate(zip(cells, kept, strict=True), 1):
-        shown = [line if at in lines else "" for at, line in enumerate(text.split("\n"), 1)]
-        done = shell.run_cell("\n".join(shown), store_history=True, silent=False) if lines else None
-        shell.execution_count = number + 1
-        if done is not None and not done.success:
-            error = done.error_in_exec or done.error_before_exec
-            raise ValidationError(
-                f"{path.name} cell [{number}] cannot be run by itself: {type(error).__name__}: {error}",
-                fix="let the class need nothing but definitions, imports and constants",
-                code="E_STRATEGY",
-            )
-    return shell.user_ns
+    config.HistoryManager.enabled = False
+    return InteractiveShell(config=config)
 
 
 def _code_cells(path: Path) -> list[str]:
@@ -175,39 +189,36 @@ def _code_cells(path: Path) -> list[str]:
         ) from None
 
 
-def needed(trees: Sequence[ast.Module | None], texts: Sequence[str]) -> list[set[int]]:
-    """For each cell the lines of the statements that its strategy classes need: those that bind a name which a needed
-    statement reads, from the classes on. What a call might do besides binding a name is not asked for."""
-    found = [
-        (number, node, binds(node, ast.get_source_segment(texts[number], node) or ""))
-        for number, tree in enumerate(trees)
-        for node in (tree.body if tree is not None else ())
-    ]
-    wanted = {n for _, node, bound in found if _is_strategy(node) for n in bound}
-    taken: set[int] = {at for at, (_, node, _) in enumerate(found) if is_future(node)}
-    while True:
-        more = {at for at, (_, _, bound) in enumerate(found) if bound & wanted} - taken
-        if not more:
-            break
-        taken |= more
-        wanted |= {n.id for at in more for n in ast.walk(found[at][1]) if isinstance(n, ast.Name)} - set(
-            dir(builtins)
-        )
-    lines: list[set[int]] = [set() for _ in trees]
-    for at in taken:
-        number, node, _ = found[at]
-        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
-        lines[number] |= set(range(first, (node.end_lineno or node.lineno) + 1))
-    return [_with_comments(kept, text) for kept, text in zip(lines, texts, strict=True)]
+def _is_strategy(space: Space, statement: Statement) -> bool:
+    """Whether a class statement derives from Strategy, as far as its notebook tells."""
+    for base in getattr(statement.node, "bases", ()):
+        name = base.attr if isinstance(base, ast.Attribute) else base.id if isinstance(base, ast.Name) else ""
+        behind = [s for s in space.definers(name) if s is not statement and isinstance(s.node, ast.ClassDef)]
+        if name == "Strategy" or any(_is_strategy(space, one) for one in behind):
+            return True
+    return False
 
 
-def _with_comments(kept: set[int], text: str) -> set[int]:
-    """Comments belong to the definition below them, and what is indented below one to its end."""
-    return kept | {
-        at for at, line in enumerate(text.split("\n"), 1) if kept and line.lstrip().startswith("#")
-    }
+def _needed(space: Space, statement: Statement) -> set[Statement]:
+    """The statement, and those that bind what a needed one looks up."""
+    kept, waiting = set[Statement](), [statement]
+    while waiting:
+        one = waiting.pop()
+        if one not in kept:
+            kept.add(one)
+            names = names_of(one)
+            waiting += [
+                s for name in {u.name for u in names.uses} | names.hints for s in space.definers(name)
+            ]
+    return kept
 
 
-def _is_strategy(node: ast.stmt) -> bool:
-    """A class that says it is one, or whose base might be."""
-    return isinstance(node, ast.ClassDef) and bool(node.bases)
+def _shown(text: str, kept: list[Statement]) -> str:
+    """A cell with these statements alone, on their lines; what it says of the future stays."""
+    if not kept:
+        return ""
+    lines = [line if line.startswith("from __future__") else "" for line in text.split("\n")]
+    for statement in sorted(kept, key=lambda s: s.position):
+        for at, line in enumerate(statement.text.split("\n"), statement.line - 1):
+            lines[at] = f"{lines[at]}; {line}" if lines[at] else line
+    return "\n".join(lines)

@@ -46,10 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _seal(workspace: Workspace, days: Sequence[dt.date], drop: bool) -> None:
     from alphapanda.feeds import recorder
+    from alphapanda.tapes import dayevents
 
     os.nice(10)  # ticks come first
     for day in days:
         path = recorder.seal(workspace.tapes, day)
+        dayevents.keep(workspace.tapes, day)
         if drop:
             recorder.drop(workspace.tapes, day)
         sys.stdout.write(f"{path or f'{day}: no ticks'}\n")

@@ -7,16 +7,14 @@ by digest before its log may be dropped. The note of its first row's number ties
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from alphapanda.buses.frames import COLUMNS, KINDS, Frame, unpack
-from alphapanda.buses.tapelog import FRAME, RECORD, SUFFIX, TABLE, Table, TapeLog
+from alphapanda.buses.frames import COLUMNS, KINDS, Frame
+from alphapanda.buses.tapelog import SUFFIX, Table, TapeLog, frames_of
 from alphapanda.errors import DataError
 from alphapanda.tapes.tape import Tape
 
@@ -65,22 +63,11 @@ def drop(folder: Path, day: dt.date) -> None:
     log.unlink()
 
 
-def _frames(log: Path) -> Iterator[Frame | Table]:
-    """The records of one day's file."""
-    with log.open("rb") as file:
-        while len(head := file.read(RECORD.size)) == RECORD.size:
-            record = file.read(RECORD.unpack(head)[0])
-            if record[:1] == TABLE:
-                yield msgspec.json.decode(record[8:], type=Table)
-            elif record[:1] == FRAME:
-                yield unpack(record[8:]).frame
-
-
 def _extent(log: Path) -> tuple[int, int, list[str]]:
     """Number of the first row, how many there are, and which columns any of them has."""
     first = rows = 0
     names: set[str] = set()
-    for one in _frames(log):
+    for one in frames_of(log):
         if isinstance(one, Frame) and len(one.block):
             first = first if rows else one.block.first
             rows += len(one.block)
@@ -92,7 +79,7 @@ def _tape(log: Path, first: int, rows: int, names: list[str]) -> Tape:
     columns: dict[str, npt.NDArray[Any]] = {name: np.zeros(rows, KINDS[name]) for name in names}
     table = Table(0, 0, ())
     at = 0
-    for one in _frames(log):
+    for one in frames_of(log):
         if isinstance(one, Table):
             table = one
             continue

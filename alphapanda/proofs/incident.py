@@ -36,7 +36,8 @@ from alphapanda.workspace import RunSpec, Workspace
 
 
 class Filled(msgspec.Struct, frozen=True, kw_only=True):
-    """One order that filled. Prices are rupees, ``decided`` the last price at the decision; slippage is rupees for the
+    """One order that filled. Prices are rupees, ``decided`` the last price at the decision, of
+    an exit the price it stood at; slippage is rupees for the
     whole order, positive where it cost us. ``seconds`` is from the decision's record to the last fill's, None on paper.
     ``paper`` is the average price that paper gives the same order, None if it does not fill there."""
 
@@ -103,10 +104,7 @@ class Incident:
         if self.difference is not None:
             lines += [f"  {line}" for line in str(self.difference).splitlines()]
         if self.fills:
-            lines += ["", "  " + "  ".join(f"{c.head:>{max(10, len(c.head))}}" for c in COLUMNS)]
-            lines += [
-                "  " + "  ".join(f"{c.read(f):>{max(10, len(c.head))}}" for c in COLUMNS) for f in self.fills
-            ]
+            lines += ["", *_table(self.fills)]
             lines.append(f"  slippage {_money(sum(f.slippage for f in self.fills))}, {self._paper()}")
         return "\n".join(lines)
 
@@ -136,6 +134,16 @@ COLUMNS = [
     Column("on paper", lambda f: "" if f.paper_slippage is None else _money(f.paper_slippage), "n"),
     Column("seconds", lambda f: "" if f.seconds is None else text.decimal(f.seconds, 2), "n"),
 ]
+
+
+def _table(fills: tuple[Filled, ...]) -> list[str]:
+    rows = [[c.head for c in COLUMNS], *([c.read(f) for c in COLUMNS] for f in fills)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = [">" if column.form else "<" for column in COLUMNS]
+    places = list(zip(sides, widths, strict=True))
+    return [
+        "  " + "  ".join(f"{c:{side}{w}}" for c, (side, w) in zip(row, places, strict=True)) for row in rows
+    ]
 
 
 def _money(rupees: float) -> str:
@@ -220,7 +228,9 @@ def _fills(workspace: Workspace, spec: RunSpec, result: Result, settings: Settin
 
 def _filled(order: Order, paper: Order | None, decided: dict[str, int], done: dict[str, int]) -> Filled:
     scale, way = order.instrument.price_scale, 1 if order.filled > 0 else -1
-    reference, real = order.signal.reference / scale, _average(order)
+    signal = order.signal
+    wanted = (signal.stop or signal.limit) if order.leg else None  # of an exit: the price it stood at
+    reference, real = (wanted or signal.reference) / scale, _average(order)
     other = None if paper is None else _average(paper)
     size = abs(order.filled)
     seconds = (done[order.id] - decided[order.id]) / 1e9 if order.id in done and order.id in decided else None

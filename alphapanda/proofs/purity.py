@@ -5,8 +5,8 @@
 
 Two pairs of eyes: the interpreter's audit events (files, sockets, processes, also from C code) and a profiler that sees
 every call (clocks and random numbers raise no audit event). Something is the strategy's doing when a line of its module
-stands on the stack; what an import does on the way is not. A strategy may do all this in its notebook, not in here:
-what it decides would depend on something that is not on the tape, so no proof would hold.
+stands on the stack; what an import or a helper of the platform does on its way is not. A strategy may do all this in
+its notebook, not in here: what it decides would depend on something that is not on the tape, so no proof would hold.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 import msgspec
+
+import alphapanda
 
 CLOCK, RANDOM, FILE, NETWORK, PROCESS, ENVIRONMENT, GLOBAL, INPUT = (
     "clock", "random", "file", "network", "process", "environment", "global", "input",
@@ -75,6 +78,9 @@ READERS = (
     "pandas.io.",
     "pyarrow.",
 )  # packages whose functions called read_... and scan_... open files
+PLATFORM = str(
+    Path(alphapanda.__file__).parent
+)  # what a helper of ours does on its way is not the strategy's
 NOBODYS = ("<frozen importlib", "/linecache.py", "/warnings.py", "/traceback.py", "/tokenize.py")
 CLOCK_NAMES = ("now", "today", "utcnow")  # class methods of datetime's children, such as pandas.Timestamp
 
@@ -179,7 +185,7 @@ class Watch:
             if file in self._files:
                 self.note(kind, what, frame.f_lineno, frame.f_code.co_name)
                 return
-            if any(name in file for name in NOBODYS):
+            if file.startswith(PLATFORM) or any(name in file for name in NOBODYS):
                 return
             frame = frame.f_back
 

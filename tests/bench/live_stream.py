@@ -26,9 +26,9 @@ from alphapanda.feeds import sequencer
 from alphapanda.feeds.outbox import BATCH
 from alphapanda.gateway import limits_of
 from alphapanda.lane import Lane
+from alphapanda.playing import joined
 from alphapanda.requests import Place
 from alphapanda.rulebook import Rulebook
-from alphapanda.playing import joined
 from alphapanda.server import Server
 from alphapanda.settings import Settings
 from alphapanda.tapes.readers import tape as read_tape
