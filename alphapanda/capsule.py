@@ -18,6 +18,7 @@ import linecache
 import os
 import sys
 import traceback
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -33,6 +34,7 @@ from alphapanda.errors import ValidationError
 from alphapanda.strategy import Strategy
 
 DIGEST_BYTES = 32
+FILE_DIGEST = "# Its file has the digest "
 NAME_DIGITS = 16  # of the digest, in a module's name
 OVERRIDES = ("bar", "product", "warmup")  # what an instance may set besides its parameters
 CHECK = "<frozen {}>"  # the file name of a module that is loaded only to check it
@@ -129,7 +131,28 @@ def load(capsule_source: str, class_name: str, path: str | os.PathLike[str]) -> 
     kind = module.__dict__.get(class_name)
     if not isinstance(kind, type) or not issubclass(kind, Strategy):
         refuse(f"the frozen module holds no strategy {class_name}", "freeze the class again", name=class_name)
+    _check_file(capsule_source, kind)
     return kind
+
+
+def _file_digest(module: str) -> str:
+    """Of the text of an installed module: what is imported must be what was frozen."""
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    try:
+        return digest_of(Path(file).read_text("utf-8"))[:NAME_DIGITS]
+    except (OSError, UnicodeDecodeError):
+        return "none"
+
+
+def _check_file(source: str, kind: type[Strategy]) -> None:
+    """A class that is imported is the one that was frozen. ValidationError (E_CAPSULE) otherwise."""
+    noted = next((line for line in source.splitlines()[:2] if line.startswith(FILE_DIGEST)), "")
+    if noted and noted != f"{FILE_DIGEST}{_file_digest(kind.__module__)}":
+        refuse(
+            f"{kind.__name__} is not what was frozen: {kind.__module__} has changed since",
+            "freeze it again, and prove it again; or install the version that was frozen",
+            name=kind.__name__,
+        )
 
 
 def module_name(source: str) -> str:
@@ -150,7 +173,8 @@ def _imported(kind: type[Strategy]) -> Capsule:
             name=kind.__qualname__,
         )
     source = (
-        f"# Frozen by Alpha Panda from the package {module.partition('.')[0]}: {name} and what it needs.\n\n"
+        f"# Frozen by Alpha Panda from the package {module.partition('.')[0]}: {name} and what it needs.\n"
+        f"{FILE_DIGEST}{_file_digest(module)}\n\n"
         f"from {module} import {name} as {name}\n"
     )
     reason = f"{module}: an installed package is imported, not copied"

@@ -53,7 +53,7 @@ def found_by(case: Case, tape: Tape, name: str, folder: Path) -> list[Found]:
     if name == "look-ahead":
         return [checks.look_ahead(case, tape, whole, random.Random(3))]
     if name == "warm-up":
-        return [checks.warm_up(case, tape, getattr(case.strategy(), "warmup", ""))]
+        return [checks.warm_up(case, tape)]
     if name == "noise":
         case.keep(folder)
         tape.save(folder / "tape.parquet")

@@ -48,6 +48,8 @@ def judged(name: str, passed: bool, detail: str, begun: float, difference: Diffe
 def runs_through(trace: Trace) -> Found:
     """A strategy that raises is halted, and proves nothing."""
     begun = monotonic()
+    if not trace.halted and not trace.lines:
+        return judged("runs", False, "it decides nothing on these ticks, so there is nothing to prove", begun)
     if not trace.halted:
         return judged("runs", True, f"{len(trace.lines)} decisions on {trace.rows:,} ticks, no error", begun)
     message = trace.errors[0].message if trace.errors else ""
@@ -73,11 +75,11 @@ def look_ahead(case: Case, tape: Tape, whole: Trace, rng: random.Random) -> Foun
     return judged("look-ahead", True, f"{len(ends)} prefixes of the tape decide the same", begun)
 
 
-def warm_up(case: Case, tape: Tape, declared: str) -> Found:
+def warm_up(case: Case, tape: Tape) -> Found:
     """The shortest history that gives the decisions of all of it. What ``warmup`` asks for must be enough; the ticks of
     its own day a run has always."""
     begun = monotonic()
-    days = tape.days
+    declared, days = case.strategy().warmup, tape.days
     first, last = tape.first_ts, tape.last_ts
     midnight = ist_day(last) * DAY - IST_OFFSET_NS
     trade_from = case.trade_from or (midnight if len(days) > 1 else first + (last - first) // 2)

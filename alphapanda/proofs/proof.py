@@ -57,6 +57,7 @@ def prove(
     capital: float | None = None,
     start: str | None = None,
     seed: int = 0,
+    draw: int = 0,
     patience: float = PATIENCE,
     progress: bool = True,
     **options: Any,
@@ -66,7 +67,7 @@ def prove(
 
     ``data`` and ``options`` are as for ``backtest``; ``capital`` is rupees (else the settings'), ``start`` the first
     day to trade. Limits and fills are the settings', as a gateway has them. Takes some ten to thirty seconds: real
-    processes are started and killed, in a folder of their own. ``seed`` also draws where. ``patience`` is how many
+    processes are started and killed, in a folder of their own; ``draw`` is the seed of where. ``patience`` is how many
     seconds a lane may take. Raises ValidationError for a class that cannot be frozen; a proof that fails is returned.
     """
     from alphapanda.notebook.shown import Line
@@ -77,7 +78,7 @@ def prove(
     line = Line(quiet=not progress)
     case = case_of(made, tape, capital=capital, start=start, seed=seed)
     with tempfile.TemporaryDirectory(prefix="alphapanda-proof-") as folder:
-        proof = _proved(case, tape, Path(folder), getattr(made, "warmup", ""), patience, line.tell)
+        proof = _proved(case, tape, Path(folder), draw, patience, line.tell)
     line.tell(proof.headline, last=True)
     return proof
 
@@ -101,14 +102,14 @@ def case_of(
     )  # fmt: skip
 
 
-def _proved(case: Case, tape: Tape, folder: Path, warmup: str, patience: float, say: Say) -> Proof:
+def _proved(case: Case, tape: Tape, folder: Path, draw: int, patience: float, say: Say) -> Proof:
     """All lanes and checks, what can run side by side side by side."""
     begun = monotonic()
     case.keep(folder)
     path = tape.save(folder / "tape.parquet")
     say("research")
     whole = research(case, tape)
-    rng = random.Random(f"{case.seed}:{case.capsule.digest}")
+    rng = random.Random(f"{draw}:{case.capsule.digest}")
     with ThreadPoolExecutor(3, thread_name_prefix="proof") as pool:
         waiting: dict[str, Future[Any]] = {
             "paper and shadow": pool.submit(_lanes, case, tape, path, patience),
@@ -117,7 +118,7 @@ def _proved(case: Case, tape: Tape, folder: Path, warmup: str, patience: float, 
             "crash and resume": pool.submit(crash_resume, case, tape, folder, rng, patience),
         }
         found = [checks.runs_through(whole)]
-        for name, check in _inline(case, tape, whole, rng, warmup):
+        for name, check in _inline(case, tape, whole, rng):
             say(name)
             found.append(check())
         results: dict[str, Any] = {}
@@ -130,10 +131,10 @@ def _proved(case: Case, tape: Tape, folder: Path, warmup: str, patience: float, 
 
 
 def _inline(
-    case: Case, tape: Tape, whole: Trace, rng: random.Random, warmup: str
+    case: Case, tape: Tape, whole: Trace, rng: random.Random
 ) -> Iterator[tuple[str, Callable[[], Found]]]:
     yield "look-ahead", lambda: checks.look_ahead(case, tape, whole, rng)
-    yield "warm-up", lambda: checks.warm_up(case, tape, warmup)
+    yield "warm-up", lambda: checks.warm_up(case, tape)
 
 
 def _lanes(case: Case, tape: Tape, path: Path, patience: float) -> list[Trace]:
