@@ -30,6 +30,8 @@ from alphapanda.child import Child
 from alphapanda.clock import monotonic, wall_ns
 from alphapanda.errors import (
     AlphaPandaException,
+    AuthorizationError,
+    ConfigurationError,
     DatabaseError,
     InfrastructureError,
     OrderRejectionError,
@@ -47,6 +49,7 @@ from alphapanda.orders import WORKING, Order
 from alphapanda.requests import Reply, Request
 from alphapanda.risk import Limits
 from alphapanda.rulebook import Rulebook
+from alphapanda.run_desk import own_limits, refuse_looser
 from alphapanda.server import embedded, inspect, refuse_unsafe
 from alphapanda.settings import Settings
 from alphapanda.state.journal import Entry, Journal
@@ -71,11 +74,19 @@ class Hosted:
         self.heard = monotonic()
         self.released = False  # its runner has ended for good
         self.done = False  # and nothing of it is open any more
+        self.life = ""  # by what its runner attached last: another process has another
 
     def date(self, at: int) -> None:
         """What is decided from here on was decided at this wall time: a real order has to leave soon after."""
         if isinstance(self.lane.venue, Shelf):
             self.lane.venue.decided = at
+
+    @property
+    def state(self) -> str:
+        """How it does, as people read it."""
+        if self.lane.halt:
+            return "halted"
+        return "stopped" if self.released else "paused" if self.lane.paused else "running"
 
     @property
     def busy(self) -> bool:
@@ -126,6 +137,9 @@ class Gateway:
                 await asyncio.sleep(0)
         if count:
             logs.channel("application").info("gateway.recovered", entries=count, runs=len(self.runs))
+        for hosted in self.runs.values():
+            if not hosted.released:
+                await self._came_back(hosted)
 
     async def _replay(self, entry: Entry) -> None:
         if entry.kind == "attach":
@@ -166,6 +180,7 @@ class Gateway:
             table=TapeLog(self.workspace.tapes).instruments,
             after=spec.warm_from,
             trade_from=spec.trade_from,
+            limits=own_limits(spec.limits),
         )
         hosted = self.runs[spec.run] = Hosted(spec, lane)
         if isinstance(lane.venue, Shelf):
@@ -201,21 +216,50 @@ class Gateway:
             raise ValidationError(f"unknown message type {envelope.type!r}", fix="see alphapanda.gateway")
 
     async def _attach(self, envelope: EventEnvelope) -> None:
+        """A runner wants its run taken up, or is back. It asks until it is answered, in the same words each time."""
         spec = msgspec.convert(envelope.data, RunSpec)
-        hosted = self.runs.get(spec.run)
-        if hosted is None:
-            if spec.namespace != self.namespace or not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,249}", spec.run):
-                raise ValidationError(
-                    f"run {spec.run[:60]!r} of {spec.namespace[:60]!r} has no place in {self.namespace}",
-                    fix="start runs through the hub",
-                    code="E_LANE",
-                )
-            async with self.turn:
-                hosted = self._host(spec)  # first: what cannot be played must not be on record
-                await self.durably("attach", spec.run, "", msgspec.json.encode(spec), b"")
-            self._audit.info("run.attached", run=spec.run, strategy=spec.name, digest=spec.digest)
+        if spec.namespace != self.namespace or not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,249}", spec.run):
+            raise ValidationError(
+                f"run {spec.run[:60]!r} of {spec.namespace[:60]!r} has no place in {self.namespace}",
+                fix="start runs through the hub",
+                code="E_LANE",
+            )
+        try:
+            hosted = self.runs.get(spec.run) or await self._take_up(spec, envelope.id)
+        except (AuthorizationError, ConfigurationError, ValidationError) as error:
+            self._audit.error(
+                "run.refused", run=spec.run, strategy=spec.name, digest=spec.digest, error=error
+            )
+            told = {"message": error.message, "fix": error.fix, "code": error.code}
+            await self.tell(spec.run, "run.refused", envelope, told)
+            return
+        if envelope.id != hosted.life:
+            hosted.life = envelope.id
+            await self._came_back(hosted)
         hosted.heard = monotonic()
         await self.tell(spec.run, "run.attached", envelope, {"run": spec.run})
+
+    async def _take_up(self, spec: RunSpec, life: str) -> Hosted:
+        """A new run. Raises why it is none of ours."""
+        refuse_looser(spec.limits, self.account.limits)
+        async with self.turn:
+            hosted = self._host(spec)  # first: what cannot be played must not be on record
+            hosted.life = life
+            await self.durably("attach", spec.run, "", msgspec.json.encode(spec), b"")
+        self._audit.info("run.attached", run=spec.run, strategy=spec.name, digest=spec.digest)
+        return hosted
+
+    async def _came_back(self, hosted: Hosted) -> None:
+        """Its runner or we were away. Unless that was agreed to be harmless it opens nothing until a person has looked
+        at it; nor does any run while there are orders whose fate nobody knows."""
+        run, why = hosted.spec.run, ""
+        if not hosted.spec.auto_resume:
+            why = f"came back after a crash: look at it, then `alphapanda resume {run}`"
+        elif lost := await asyncio.to_thread(self.trader.lost, self.settings):
+            why = f"came back after a crash and nobody knows what became of {', '.join(sorted(lost)[:3])}: "
+            why += f"`alphapanda reconcile`, then `alphapanda resume {run}`"
+        if why and not hosted.lane.paused:
+            await self.operators.pause(run, why)
 
     async def _request(self, envelope: EventEnvelope) -> None:
         request = msgspec.convert(envelope.data, Request)

@@ -85,6 +85,19 @@ class Operators:
         for run in [command.run] if command.run else list(gateway.runs):
             await gateway.tell(run, "gateway.look", envelope, {"run": run})
 
+    async def pause(self, run: str, why: str) -> None:
+        """The gateway itself pauses a run, and has its runner look."""
+        identity = f"operator.pause:{run}:{wall_ns()}"
+        command = Command("operator.pause", run, why, "gateway")
+        self._audit.warning(command.do, run=run, reason=why, by=command.by)
+        async with self._gateway.turn:
+            await self.obey(command, identity)
+        cause = EventEnvelope(
+            id=identity, type=command.do, ts=wall_ns(), source="gateway", namespace=self._gateway.namespace, key=run,
+            correlation_id=identity, trace_id=identity, data={"run": run, "reason": why, "by": command.by},
+        )  # fmt: skip
+        await self._gateway.tell(run, "gateway.look", cause, {"run": run})
+
     async def obey(self, command: Command, identity: str = "") -> None:
         """Put a command on record, with the places where it meets the runs, and do it. Called with the turn."""
         runs = {run: h for run, h in self._gateway.runs.items() if command.run in ("", run)}

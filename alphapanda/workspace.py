@@ -162,8 +162,9 @@ class RunSpec(msgspec.Struct, kw_only=True):
 
     ``digest`` covers the module's text. ``warm_from`` and ``trade_from`` are set by the run's first start: the number
     of the frame before the first it sees, and the tape time from which its callbacks run; earlier ticks only warm up.
-    ``wanted`` is what the person asked for: a hub that starts
-    again runs those that are wanted and lets the others lie.
+    ``wanted`` is what the person asked for: a hub that starts again runs those that are wanted and lets the others lie.
+    ``limits`` are fields of ``risk.Limits`` that hold for this run beside its namespace's. Without ``auto_resume`` it
+    comes back paused after its runner or gateway was away.
     """
 
     run: str
@@ -177,6 +178,8 @@ class RunSpec(msgspec.Struct, kw_only=True):
     seed: int = 0
     client: str = ""
     detached: bool = False
+    limits: dict[str, Any] | None = None
+    auto_resume: bool = True
     warm_from: int = -1
     trade_from: int = 0
     wanted: bool = True

@@ -31,7 +31,8 @@ class Hold(Asked, tag="hold"):
 
 
 class Start(Asked, tag="run", kw_only=True):
-    """Run this module's class, or attach to what runs already. ``capital`` in paise."""
+    """Run this module's class, or attach to what runs already. ``capital`` in paise; ``limits`` and ``auto_resume`` as
+    in ``RunSpec``; in a namespace with real money the approval's count instead."""
 
     namespace: str
     name: str
@@ -45,6 +46,8 @@ class Start(Asked, tag="run", kw_only=True):
     detach: bool = False
     replace: bool = False
     seed: int = 0
+    limits: dict[str, Any] | None = None
+    auto_resume: bool = True
 
     def check(self) -> None:
         """ValidationError for what no run can be made of."""

@@ -168,13 +168,14 @@ class Runs:
         return next((run for run in found if not run.stopping and not run.child.ended.is_set()), None)
 
     def _same(self, spec: RunSpec, asked: Start) -> bool:
-        mine = (spec.digest, spec.parameters, spec.symbols, spec.capital, spec.seed)
+        mine = (spec.digest, spec.parameters, spec.symbols, spec.capital, spec.seed, spec.limits or None)
         return mine == (
             asked.digest,
             asked.parameters,
             asked.symbols,
             asked.capital or self.capital,
             asked.seed,
+            asked.limits or None,
         )
 
     def _attach(self, run: Running, asked: Start) -> Answer:
@@ -220,6 +221,8 @@ class Runs:
             seed=asked.seed,
             client=asked.client,
             detached=asked.detach,
+            limits=asked.limits,
+            auto_resume=asked.auto_resume,
             started=wall_ns(),
         )
         folder = self._folder(spec)
