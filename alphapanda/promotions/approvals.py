@@ -163,9 +163,8 @@ def arm(
     return record if second is None else approve(ledger, second, record.number)
 
 
-def approve(ledger: Ledger, signer: Signer, number: int, reason: str = "") -> Record:
-    """The second person's word on a request: it is armed. AuthorizationError if that is no request, has been approved
-    or has expired, or this is not the second person."""
+def requested(ledger: Ledger, signer: Signer, number: int) -> Record:
+    """The request of this number. AuthorizationError if it is none that this person can approve now."""
     ledger.sound()
     request = ledger.record(number)
     second = ledger.settings.second_approver
@@ -178,6 +177,13 @@ def approve(ledger: Ledger, signer: Signer, number: int, reason: str = "") -> Re
         )
     if request.expires_at <= wall_ns():
         _no("the request has expired", PROMOTE)
+    return request
+
+
+def approve(ledger: Ledger, signer: Signer, number: int, reason: str = "") -> Record:
+    """The second person's word on a request: it is armed. AuthorizationError as ``requested``, and if it has been
+    approved before."""
+    request = requested(ledger, signer, number)
     return ledger.append(
         msgspec.structs.replace(
             request,

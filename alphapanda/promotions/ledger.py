@@ -60,6 +60,11 @@ class Ledger:
         self.close()
 
     @property
+    def key(self) -> str:
+        """This person's public key."""
+        return self._signer.public
+
+    @property
     def trusted(self) -> frozenset[str]:
         """Public keys whose records count here: this person's, the second approver's, those in the settings."""
         return frozenset(

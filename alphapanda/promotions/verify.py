@@ -25,6 +25,7 @@ class Problem(NamedTuple):
     number: int
     message: str
     fix: str = RESTORE
+    unreadable: bool = False  # the record cannot even be shown
 
 
 def read_row(row: Mapping[Any, Any]) -> Record | Problem:
@@ -32,7 +33,7 @@ def read_row(row: Mapping[Any, Any]) -> Record | Problem:
     try:
         return msgspec.convert({str(name): value for name, value in row.items()}, Record)
     except msgspec.ValidationError as error:
-        return Problem(int(row["number"]), f"record {row['number']} is no record: {error}")
+        return Problem(int(row["number"]), f"record {row['number']} is no record: {error}", unreadable=True)
 
 
 def chain(rows: Sequence[Record | Problem], trusted: Collection[str]) -> Iterator[Problem]:
