@@ -75,6 +75,8 @@ class Desk:
             yield self.gateway
         finally:
             journal.close()
+            for hosted in self.gateway.runs.values():
+                hosted.lane._frames.__self__.close()  # pyright: ignore - the end of a process would close it
 
     def lane(self, run: str = "bold-1") -> Lane:
         """A run's lane now."""
@@ -95,7 +97,7 @@ class Desk:
     def attach(self, identity: str = "", **fields: Any) -> EventEnvelope:
         """A runner attaches; what it is told."""
         spec = RunSpec(
-            run="bold-1", namespace="paper", name="Bold", class_name="Bold", digest="d", symbols=["NSE:INFY"],
+            run="bold-1", namespace="paper", name="bold-1", class_name="Bold", digest="d", symbols=["NSE:INFY"],
             capital=CRORE, warm_from=0,
         )  # fmt: skip
         spec = msgspec.structs.replace(spec, **fields)

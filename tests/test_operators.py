@@ -29,7 +29,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
 def held(desk: Desk, script: dict[str, Any], frames: int, **fields: Any) -> Half:
     """A run that has played so many ticks of its script."""
     assert desk.attach(**fields).type == "run.attached"
-    half = desk.half(Bold(script))
+    half = desk.half(Bold(script, name="bold-1"))
     half.play(desk.frames[:frames])
     return half
 
@@ -37,7 +37,7 @@ def held(desk: Desk, script: dict[str, Any], frames: int, **fields: Any) -> Half
 ENTRIES: dict[str, Any] = {
     "09:15:01": lambda s: s.buy("INFY", 10, sl=90.0),
     "09:15:02": lambda s: s.buy("INFY", 5, limit=95.0),
-    "09:15:03": lambda s: s.sell("INFY", 4, limit=108.0),
+    "09:15:03": lambda s: s.sell("INFY", 4, limit=104.0),
     "09:15:05": lambda s: s.buy("INFY", 1),
     "09:15:06": lambda s: s.sell("INFY", 3),
     "09:15:07": lambda s: s.sell("INFY", 12),
@@ -136,11 +136,10 @@ def test_a_limit_of_a_run_denies_and_says_whose_it_is(
 def test_limits_of_a_run_count_its_own_alone_and_never_trap_a_position(desk: Desk) -> None:
     limits = {"position_quantity": 5, "gross_exposure": 600.0, "orders_per_minute": 3}
     with desk.up():
-        assert desk.attach(run="other-1", name="Other").type == "run.attached"
+        assert desk.attach(run="other-1", name="other-1").type == "run.attached"
         other = Half(
-            Bold({"09:15:01": lambda s: s.buy("INFY", 50)}, name="Other"), desk.tape.instruments, desk.ask
+            Bold({"09:15:01": lambda s: s.buy("INFY", 50)}, name="other-1"), desk.tape.instruments, desk.ask
         )
-        other.mirror._run = "other-1"  # pyright: ignore[reportPrivateUsage]
         other.play(desk.frames[:3])
         script: dict[str, Any] = {
             "09:15:04": lambda s: s.buy("INFY", 5),
@@ -167,9 +166,8 @@ def test_the_tighter_of_both_limits_says_no(desk: Desk) -> None:
             "position 60 > 59 (limit of this run)",
         ]
     with desk.up():
-        desk.attach(run="wide-1", name="Wide", limits={"position_quantity": 100})
-        other = Half(Bold(script, name="Wide"), desk.tape.instruments, desk.ask)
-        other.mirror._run = "wide-1"  # pyright: ignore[reportPrivateUsage]
+        desk.attach(run="wide-1", name="wide-1", limits={"position_quantity": 100})
+        other = Half(Bold(script, name="wide-1"), desk.tape.instruments, desk.ask)
         other.play(desk.frames[:6])
         assert desk.orders("wide-1") == [
             ("", 61, "denied", "order quantity 61 > 60"),
@@ -235,7 +233,7 @@ def test_a_run_whose_gateway_was_away_comes_back_paused_unless_agreed_otherwise(
     }
     with desk.up():
         half = held(desk, script, 3, auto_resume=False)
-        desk.attach(run="easy-1", name="Easy")
+        desk.attach(run="easy-1", name="easy-1")
         assert not desk.lane().paused
     with desk.up():
         assert (desk.lane().paused, desk.lane("easy-1").paused) == (BACK, "")
