@@ -23,6 +23,8 @@ import msgspec
 
 from alphapanda import logs
 from alphapanda.account import Account
+from alphapanda.admission import Admission, Approvals
+from alphapanda.arrivals import Arrivals
 from alphapanda.buses.base import Message, decode, encode
 from alphapanda.buses.redis import RedisBus
 from alphapanda.buses.tapelog import TapeLog
@@ -30,8 +32,6 @@ from alphapanda.child import Child
 from alphapanda.clock import monotonic, wall_ns
 from alphapanda.errors import (
     AlphaPandaException,
-    AuthorizationError,
-    ConfigurationError,
     DatabaseError,
     InfrastructureError,
     OrderRejectionError,
@@ -49,7 +49,7 @@ from alphapanda.orders import WORKING, Order
 from alphapanda.requests import Reply, Request
 from alphapanda.risk import Limits
 from alphapanda.rulebook import Rulebook
-from alphapanda.run_desk import own_limits, refuse_looser
+from alphapanda.run_desk import own_limits
 from alphapanda.server import embedded, inspect, refuse_unsafe
 from alphapanda.settings import Settings
 from alphapanda.state.journal import Entry, Journal
@@ -108,9 +108,12 @@ class Gateway:
         bus: RedisBus,
         trader: Trader,
         journal: Journal,
+        admission: Admission | None = None,
     ) -> None:
         self.workspace, self.settings, self.namespace = workspace, settings, namespace
         self.bus, self.trader, self.journal = bus, trader, journal
+        real = trader.execution_mode == "live"
+        self.admission = admission or (Approvals(workspace, settings) if real else None)
         self.rulebook = Rulebook.load()
         self.account = Account(len(TapeLog(workspace.tapes).instruments()), limits_of(settings))
         self.runs: dict[str, Hosted] = {}
@@ -119,6 +122,7 @@ class Gateway:
         self.statistics = ErrorStatistics()
         self.hearsay = Hearsay(self)
         self.operators = Operators(self)
+        self.arrivals = Arrivals(self)
         self.views = Views(bus, namespace, settings.portfolio_manager.portfolio_id)
         self._audit, self._trading = logs.channel("audit"), logs.channel("trading")
 
@@ -139,11 +143,11 @@ class Gateway:
             logs.channel("application").info("gateway.recovered", entries=count, runs=len(self.runs))
         for hosted in self.runs.values():
             if not hosted.released:
-                await self._came_back(hosted)
+                await self.arrivals.came_back(hosted)
 
     async def _replay(self, entry: Entry) -> None:
         if entry.kind == "attach":
-            self._host(msgspec.json.decode(entry.body, type=RunSpec))
+            self.host(msgspec.json.decode(entry.body, type=RunSpec))
         elif entry.kind == "report":
             self.hearsay.replay(entry)
         elif entry.kind in ("end", "done"):
@@ -161,7 +165,8 @@ class Gateway:
             hosted.asked[entry.id] = entry.body, entry.reply
             await self.execute(hosted)
 
-    def _host(self, spec: RunSpec) -> Hosted:
+    def host(self, spec: RunSpec) -> Hosted:
+        """A run of this gateway from now on. ValidationError if it wants symbols that nobody has ticks of."""
         log = TapeLog(self.workspace.tapes)
         instruments = log.instruments()
         names = {one.symbol for one in instruments} | unique(one.tradingsymbol for one in instruments)
@@ -205,7 +210,7 @@ class Gateway:
                 code="E_REPLAY",
             )
         if envelope.type == "run.attach":
-            await self._attach(envelope)
+            await self.arrivals.attach(envelope)
         elif envelope.type.startswith("strategy."):
             await self._request(envelope)
         elif envelope.type == "query.result":
@@ -214,52 +219,6 @@ class Gateway:
             await self.operators.handle(envelope)
         else:
             raise ValidationError(f"unknown message type {envelope.type!r}", fix="see alphapanda.gateway")
-
-    async def _attach(self, envelope: EventEnvelope) -> None:
-        """A runner wants its run taken up, or is back. It asks until it is answered, in the same words each time."""
-        spec = msgspec.convert(envelope.data, RunSpec)
-        if spec.namespace != self.namespace or not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,249}", spec.run):
-            raise ValidationError(
-                f"run {spec.run[:60]!r} of {spec.namespace[:60]!r} has no place in {self.namespace}",
-                fix="start runs through the hub",
-                code="E_LANE",
-            )
-        try:
-            hosted = self.runs.get(spec.run) or await self._take_up(spec, envelope.id)
-        except (AuthorizationError, ConfigurationError, ValidationError) as error:
-            self._audit.error(
-                "run.refused", run=spec.run, strategy=spec.name, digest=spec.digest, error=error
-            )
-            told = {"message": error.message, "fix": error.fix, "code": error.code}
-            await self.tell(spec.run, "run.refused", envelope, told)
-            return
-        if envelope.id != hosted.life:
-            hosted.life = envelope.id
-            await self._came_back(hosted)
-        hosted.heard = monotonic()
-        await self.tell(spec.run, "run.attached", envelope, {"run": spec.run})
-
-    async def _take_up(self, spec: RunSpec, life: str) -> Hosted:
-        """A new run. Raises why it is none of ours."""
-        refuse_looser(spec.limits, self.account.limits)
-        async with self.turn:
-            hosted = self._host(spec)  # first: what cannot be played must not be on record
-            hosted.life = life
-            await self.durably("attach", spec.run, "", msgspec.json.encode(spec), b"")
-        self._audit.info("run.attached", run=spec.run, strategy=spec.name, digest=spec.digest)
-        return hosted
-
-    async def _came_back(self, hosted: Hosted) -> None:
-        """Its runner or we were away. Unless that was agreed to be harmless it opens nothing until a person has looked
-        at it; nor does any run while there are orders whose fate nobody knows."""
-        run, why = hosted.spec.run, ""
-        if not hosted.spec.auto_resume:
-            why = f"came back after a crash: look at it, then `alphapanda resume {run}`"
-        elif lost := await asyncio.to_thread(self.trader.lost, self.settings):
-            why = f"came back after a crash and nobody knows what became of {', '.join(sorted(lost)[:3])}: "
-            why += f"`alphapanda reconcile`, then `alphapanda resume {run}`"
-        if why and not hosted.lane.paused:
-            await self.operators.pause(run, why)
 
     async def _request(self, envelope: EventEnvelope) -> None:
         request = msgspec.convert(envelope.data, Request)
@@ -384,6 +343,7 @@ class Gateway:
                     await self.operators.look_at_flag()
                     await self._follow()
                     await self._note_done()
+                await self.arrivals.end_of_approvals()
             if monotonic() - shown >= 0.25:
                 shown = monotonic()
                 with contextlib.suppress(RedisError):

@@ -6,11 +6,13 @@ journal does it at the same places again.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from alphapanda import logs
+from alphapanda.admission import Act
 from alphapanda.clock import wall_ns
 from alphapanda.errors import ValidationError
 from alphapanda.events import EventEnvelope
@@ -24,6 +26,7 @@ COMMANDS = (
     "operator.halt", "operator.resume", "operator.pause", "operator.unpause", "operator.cancel_all", "operator.flatten",
     "operator.settle",
 )  # fmt: skip
+ON_RECORD: dict[str, Act] = {"operator.pause": "pause", "operator.unpause": "resume", "run.release": "retire"}
 OF_ONE_RUN = ("operator.pause", "operator.unpause")
 REDUCE, CANCEL = 1, 3  # levels of the kill switch
 
@@ -67,6 +70,7 @@ class Operators:
                 async with gateway.turn:
                     await gateway.durably("end", command.run, "", b"", b"")
                     hosted.released = True
+                await self._note(command)
             return
         unnamed = not command.run and command.do in OF_ONE_RUN
         if command.do not in COMMANDS or unnamed or (command.run and hosted is None):
@@ -82,6 +86,7 @@ class Operators:
                     await gateway.trader.settle(command.order, f"{command.reason} ({command.by})")
                 elif command.do == "operator.resume" and not command.run:  # no flag may stand for its level
                     await gateway.trader.halt(0, f"{command.reason} ({command.by})")
+        await self._note(command)
         for run in [command.run] if command.run else list(gateway.runs):
             await gateway.tell(run, "gateway.look", envelope, {"run": run})
 
@@ -92,11 +97,20 @@ class Operators:
         self._audit.warning(command.do, run=run, reason=why, by=command.by)
         async with self._gateway.turn:
             await self.obey(command, identity)
+        await self._note(command)
         cause = EventEnvelope(
             id=identity, type=command.do, ts=wall_ns(), source="gateway", namespace=self._gateway.namespace, key=run,
             correlation_id=identity, trace_id=identity, data={"run": run, "reason": why, "by": command.by},
         )  # fmt: skip
         await self._gateway.tell(run, "gateway.look", cause, {"run": run})
+
+    async def _note(self, command: Command) -> None:
+        """What it means for a run's approval."""
+        admission, act = self._gateway.admission, ON_RECORD.get(command.do)
+        if admission is not None and act is not None:
+            spec = self._gateway.runs[command.run].spec
+            person = "" if command.by in ("", "gateway", "hub") else command.by
+            await asyncio.to_thread(admission.note, spec, act, command.reason, person)
 
     async def obey(self, command: Command, identity: str = "") -> None:
         """Put a command on record, with the places where it meets the runs, and do it. Called with the turn."""

@@ -164,7 +164,8 @@ class RunSpec(msgspec.Struct, kw_only=True):
     of the frame before the first it sees, and the tape time from which its callbacks run; earlier ticks only warm up.
     ``wanted`` is what the person asked for: a hub that starts again runs those that are wanted and lets the others lie.
     ``limits`` are fields of ``risk.Limits`` that hold for this run beside its namespace's. Without ``auto_resume`` it
-    comes back paused after its runner or gateway was away.
+    comes back paused after its runner or gateway was away; from ``approved_until`` on it opens nothing (0: it needs no
+    approval).
     """
 
     run: str
@@ -180,6 +181,7 @@ class RunSpec(msgspec.Struct, kw_only=True):
     detached: bool = False
     limits: dict[str, Any] | None = None
     auto_resume: bool = True
+    approved_until: int = 0  # wall ns
     warm_from: int = -1
     trade_from: int = 0
     wanted: bool = True
