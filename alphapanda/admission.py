@@ -20,6 +20,7 @@ from alphapanda.settings import Settings
 from alphapanda.workspace import RunSpec, Workspace
 
 Act = Literal["pause", "resume", "retire"]
+BY_HAND = "ByHand"
 PROMOTE = "promote it: session.promote(...)"
 
 
@@ -67,7 +68,7 @@ class Approvals:
         from alphapanda.signing import Signer
 
         refuse_changed(spec, source)
-        if spec.digest == by_hand():
+        if spec.class_name == BY_HAND and spec.digest == by_hand():
             return spec
         signer = Signer.load()
         with Ledger.open(self._workspace, self._settings, signer) as ledger:

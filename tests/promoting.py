@@ -53,3 +53,9 @@ def promote(
                 "capital": round(settings.paper_trading.starting_cash * 100),
             }  # fmt: skip
             return approvals.arm(ledger, signer, made, namespace=namespace, **given | terms)
+
+
+def acts(workspace: Workspace, env: dict[str, str]) -> list[str]:
+    """Every act on record, the oldest first."""
+    with mock.patch.dict(os.environ, env, clear=True), Ledger.open(workspace, Settings.load(None)) as ledger:
+        return [one.act for one in ledger.history()]

@@ -38,8 +38,8 @@ from alphapanda.settings import Settings
 from alphapanda.strategy import Strategy
 from alphapanda.tapes.tape import Tape
 from alphapanda.traders.paper import fills_of
-from alphapanda.workspace import Workspace
-from tests.promoting import promote
+from alphapanda.workspace import RunSpec, Workspace
+from tests.promoting import acts, promote
 
 REPO = Path(__file__).parents[1]
 Ledger = dict[str, list[tuple[Any, ...]]]
@@ -115,11 +115,20 @@ class Rig:
             "symbols": list(strategy.symbols), "capital": None, "client": "", "detach": True, **more,
         }  # fmt: skip
 
-    def run(self, strategy: Strategy, **more: Any) -> str:
-        """Have the hub run a strategy, which is promoted first where money is; returns the run's id."""
+    def run(self, strategy: Strategy, *, approved: dict[str, Any] | None = None, **more: Any) -> str:
+        """Have the hub run a strategy, which is promoted first where money is (``approved``: on these terms); returns
+        the run's id."""
         if (namespace := more.get("namespace", "paper")) != "paper":
-            promote(self.workspace, self.env, strategy, namespace=namespace)
+            promote(self.workspace, self.env, strategy, namespace=namespace, **(approved or {}))
         return self.hub.ask(self.question(strategy, **more), 60.0)["run"]
+
+    def spec(self, run: str) -> RunSpec:
+        """What a run's folder says."""
+        return RunSpec.read(self.workspace.runs / run)
+
+    def promotions(self) -> list[str]:
+        """Every act on the record of promotions."""
+        return acts(self.workspace, self.env)
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``alphapanda ARGUMENTS`` in the workspace."""

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from alphapanda.by_hand import ByHand
+from alphapanda.capsule import digest_of, freeze
 from alphapanda.errors import ConfigurationError, ValidationError
+from alphapanda.events import EventEnvelope
+from alphapanda.promotions.ledger import Ledger
 from alphapanda.risk import Limits
 from alphapanda.run_desk import own_limits, refuse_looser
 from alphapanda.settings import Settings
+from alphapanda.traders.base import Mode
 from alphapanda.traders.paper import PaperTrader
-from tests.build import tape_of
+from tests.build import CRORE, tape_of
 from tests.gateway_rig import Desk
+from tests.havoc.strategies import Patient
+from tests.promoting import promote
 from tests.test_lane import Bold, Half, consistent, stands, walk
 
 PRICES = [100.0] * 6 + [99.0] * 6
@@ -287,3 +296,155 @@ def test_a_run_that_has_ended_is_not_paused(desk: Desk) -> None:
         desk.hear("run.release", {"run": "bold-1", "reason": "", "by": "hub"})
     with desk.up():
         assert not desk.lane().paused
+
+
+# ── real money ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Real(PaperTrader):
+    """Says that it is."""
+
+    execution_mode: ClassVar[Mode] = "live"
+
+
+class Office:
+    """A desk whose namespace trades with money, and the person who promotes there."""
+
+    def __init__(self, desk: Desk, env: dict[str, str]) -> None:
+        self.desk, self.env = desk, env
+        self.strategy = Patient(name="bold-1", symbols=["NSE:INFY"])
+        self.capsule = freeze(self.strategy)
+        self.write(self.capsule.source)
+
+    def write(self, source: str) -> None:
+        """The module that the runner would load."""
+        folder = self.desk.workspace.runs / "bold-1"
+        folder.mkdir(exist_ok=True)
+        (folder / "strategy.py").write_text(source, "utf-8")
+
+    def promote(self, **terms: Any) -> None:
+        promote(self.desk.workspace, self.env, self.strategy, namespace="paper", **{"capital": CRORE} | terms)
+
+    def attach(self, life: str = "", **fields: Any) -> EventEnvelope:
+        spec: dict[str, Any] = {
+            "class_name": "Patient",
+            "digest": self.capsule.digest,
+            "parameters": self.strategy.params,
+        }
+        return self.desk.attach(life, **spec | fields)
+
+    def acts(self) -> list[tuple[str, str]]:
+        """What is on record since it was armed: each act with its reason."""
+        with Ledger.open(self.desk.workspace, self.desk.settings) as ledger:
+            found = [(one.act, one.reason) for one in ledger.history()]
+        return found[1 + [act for act, _ in found].index("arm") :]
+
+
+@pytest.fixture
+def office(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Office:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+    return Office(desk, dict(os.environ))
+
+
+def refused(told: EventEnvelope) -> str:
+    """Why."""
+    assert (told.type, told.data["code"]) == ("run.refused", "E_PROMOTION")
+    assert "session.promote" in told.data["fix"]
+    return told.data["message"]
+
+
+def test_no_run_meets_money_without_an_approval(office: Office) -> None:
+    with office.desk.up(Real):
+        assert "never approved" in refused(office.attach())
+        office.promote()
+        office.write(office.capsule.source + "#")
+        assert "is not the one" in refused(office.attach())
+        office.write(office.capsule.source)
+        assert "parameters" in refused(office.attach(parameters={"most": 9}))
+        assert "symbols" in refused(office.attach(symbols=["NSE:TCS"]))
+        assert "capital" in refused(office.attach(capital=CRORE + 1))
+        assert "seed" in refused(office.attach(seed=1))
+        assert not office.desk.gateway.runs
+        assert office.acts() == [], "what was refused has used nothing up"
+        assert office.attach().type == "run.attached"
+        assert office.acts() == [("live", "")]
+        second = office.desk.workspace.runs / "bold-2"
+        second.mkdir()
+        (second / "strategy.py").write_text(office.capsule.source, "utf-8")
+        assert "was used by run bold-1" in refused(office.attach(run="bold-2"))
+
+
+def test_the_terms_of_a_run_are_its_approvals_whatever_it_was_started_with(office: Office) -> None:
+    office.promote(limits={"order_quantity": 7}, auto_resume=False)
+    with office.desk.up(Real):
+        office.attach(limits={"order_quantity": 50}, auto_resume=True)
+        spec = office.desk.gateway.runs["bold-1"].spec
+        assert (spec.limits, spec.auto_resume) == ({"order_quantity": 7}, False)
+        assert spec.approved_until > 0
+    with office.desk.up(Real):
+        assert office.desk.lane().paused == BACK
+        assert office.desk.gateway.runs["bold-1"].spec == spec
+
+
+def test_pause_resume_and_end_are_on_the_record_of_promotions(office: Office) -> None:
+    office.promote()
+    with office.desk.up(Real):
+        office.attach()
+        office.desk.command("operator.pause", reason="odd fills")
+        office.desk.command("operator.unpause", reason="they are fine")
+        office.desk.hear("run.release", {"run": "bold-1", "reason": "stopped by a person", "by": "hub"})
+        done = [
+            ("live", ""),
+            ("pause", "odd fills"),
+            ("resume", "they are fine"),
+            ("retire", "stopped by a person"),
+        ]
+        assert office.acts() == done
+
+
+def test_an_approval_that_ends_or_a_record_that_cannot_be_read_pauses_a_run(office: Office) -> None:
+    office.promote()
+    with office.desk.up(Real):
+        office.attach("one")
+        assert office.attach("another").type == "run.attached"
+        assert not office.desk.lane().paused, "it may go on by itself"
+        office.desk.gateway.runs["bold-1"].spec.approved_until = 1
+        asyncio.run(office.desk.gateway.arrivals.end_of_approvals())
+        assert office.desk.lane().paused == "its approval has ended; promote it: session.promote(...)"
+        office.desk.command("operator.unpause")
+    database = office.desk.workspace.root / office.desk.settings.database.sqlite_path
+    database.write_bytes(b"no database")
+    with office.desk.up(Real):
+        assert "nobody can tell whether bold-1 is approved" in office.desk.lane().paused
+        office.desk.command("operator.unpause")
+        assert not office.desk.lane().paused, "a person's word needs no database"
+    with office.desk.up(Real):
+        office.write(office.capsule.source + "#")
+        assert "is not the one" in refused(office.attach("a third"))
+        assert office.desk.lane().paused
+
+
+def test_an_order_by_hand_needs_no_approval_and_nothing_else_passes_for_one(office: Office) -> None:
+    capsule = freeze(ByHand)
+    spec: dict[str, Any] = {"class_name": "ByHand", "digest": capsule.digest, "parameters": {"quantity": 5}}
+    with office.desk.up(Real):
+        office.write(capsule.source)
+        assert office.attach(**spec).type == "run.attached"
+    other = office.capsule.source.replace("class Patient", "class ByHand")
+    office.write(other)
+    with office.desk.up(Real):
+        assert "is not the one" in refused(office.attach("again", **spec))
+        second = office.desk.workspace.runs / "bold-2"
+        second.mkdir()
+        (second / "strategy.py").write_text(other, "utf-8")
+        told = office.attach(**spec | {"run": "bold-2", "digest": digest_of(other)})
+        assert "never approved" in refused(told)
+
+
+def test_shadow_sends_nothing_and_needs_none(office: Office) -> None:
+    class Shadow(PaperTrader):
+        execution_mode: ClassVar[Mode] = "shadow"
+
+    with office.desk.up(Shadow):
+        assert office.attach().type == "run.attached"
