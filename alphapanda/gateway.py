@@ -342,7 +342,7 @@ class Gateway:
                 async with self.turn:
                     await self.operators.look_at_flag()
                     await self._follow()
-                    await self._note_done()
+                    await self.note_done()
                 await self.arrivals.end_of_approvals()
             if monotonic() - shown >= 0.25:
                 shown = monotonic()
@@ -359,7 +359,7 @@ class Gateway:
                 hosted.lane.follow()
                 await self.execute(hosted)
 
-    async def _note_done(self) -> None:
+    async def note_done(self) -> None:
         """A run that has ended, with nothing open any more, is over: a day later no start plays it again."""
         for run, hosted in self.runs.items():
             if hosted.released and not hosted.done and not hosted.busy:

@@ -57,7 +57,10 @@ class Operators:
         self._obeyed.add(entry.id)
         command = msgspec.json.decode(entry.body, type=Command)
         for run, place in command.places.items():
-            self._gateway.runs[run].lane.advance(place)
+            if (
+                hosted := self._gateway.runs.get(run)
+            ) is not None:  # else it is over for a day, and not played again
+                hosted.lane.advance(place)
         self._operate(command)
 
     async def handle(self, envelope: EventEnvelope) -> None:

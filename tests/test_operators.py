@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +14,7 @@ import pytest
 from alphapanda.by_hand import ByHand
 from alphapanda.capsule import digest_of, freeze
 from alphapanda.errors import ConfigurationError, ValidationError
-from alphapanda.events import EventEnvelope
+from alphapanda.events import DAY, EventEnvelope
 from alphapanda.promotions.ledger import Ledger
 from alphapanda.risk import Limits
 from alphapanda.run_desk import own_limits, refuse_looser
@@ -102,6 +104,19 @@ def test_a_pause_is_of_one_run(desk: Desk) -> None:
         with pytest.raises(ValidationError, match="no such command or run"):
             desk.command("operator.pause", run="other-1")
         assert not desk.lane().paused
+
+
+def test_a_command_about_a_run_that_is_over_for_a_day_is_no_obstacle(desk: Desk) -> None:
+    with desk.up():
+        held(desk, {"09:15:02": lambda s: s.buy("INFY", 5, limit=95.0)}, 3)
+        desk.command("operator.cancel_all")
+        desk.hear("run.release", {"run": "bold-1", "reason": "", "by": "hub"})
+        asyncio.run(desk.gateway.note_done())
+    path = desk.workspace.journal("paper")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute("UPDATE entry SET at = at - ?", (2 * DAY,))
+    with desk.up() as gateway:
+        assert not gateway.runs
 
 
 # ── limits ───────────────────────────────────────────────────────────────────────────────────────────────────────
