@@ -104,8 +104,15 @@ class Arrivals:
 
     async def end_of_approvals(self) -> None:
         """A run whose approval has ended opens nothing more."""
-        now = wall_ns()
         for run, hosted in tuple(self._gateway.runs.items()):
-            over = 0 < hosted.spec.approved_until <= now
-            if over and not hosted.released and not hosted.lane.paused:
+            if _expired(hosted.spec) and not hosted.released and not hosted.lane.paused:
                 await self._gateway.operators.pause(run, f"its approval has ended; {PROMOTE}")
+
+    def refuse_expired(self, spec: RunSpec) -> None:
+        """AuthorizationError for a run that no person at a command line can let go on."""
+        if _expired(spec):
+            raise AuthorizationError(f"the approval of {spec.run} has ended", fix=PROMOTE, code="E_PROMOTION")
+
+
+def _expired(spec: RunSpec) -> bool:
+    return 0 < spec.approved_until <= wall_ns()

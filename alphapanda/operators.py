@@ -81,6 +81,8 @@ class Operators:
                 f"{command.do} of {command.run or 'all runs'}: there is no such command or run here",
                 fix=f"send one of {', '.join(COMMANDS)} about a run of this namespace",
             )
+        if command.do == "operator.unpause" and hosted is not None:
+            gateway.arrivals.refuse_expired(hosted.spec)
         self._audit.warning(command.do, run=command.run, reason=command.reason, by=command.by)
         async with gateway.turn:
             if envelope.id not in self._obeyed:  # a command that comes twice is one

@@ -13,7 +13,7 @@ import pytest
 
 from alphapanda.by_hand import ByHand
 from alphapanda.capsule import digest_of, freeze
-from alphapanda.errors import ConfigurationError, ValidationError
+from alphapanda.errors import AuthorizationError, ConfigurationError, ValidationError
 from alphapanda.events import DAY, EventEnvelope
 from alphapanda.promotions.ledger import Ledger
 from alphapanda.risk import Limits
@@ -427,6 +427,9 @@ def test_an_approval_that_ends_or_a_record_that_cannot_be_read_pauses_a_run(offi
         office.desk.gateway.runs["bold-1"].spec.approved_until = 1
         asyncio.run(office.desk.gateway.arrivals.end_of_approvals())
         assert office.desk.lane().paused == "its approval has ended; promote it: session.promote(...)"
+        with pytest.raises(AuthorizationError, match="has ended"):
+            office.desk.command("operator.unpause")
+        office.desk.gateway.runs["bold-1"].spec.approved_until = 0
         office.desk.command("operator.unpause")
     database = office.desk.workspace.root / office.desk.settings.database.sqlite_path
     database.write_bytes(b"no database")

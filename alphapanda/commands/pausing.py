@@ -45,10 +45,11 @@ def _told(
     """Tell the run's gateway and wait until it shows one of the states; returns the run's id."""
     workspace = Workspace.find()
     spec = _named(workspace, options.run)
-    shown = asyncio.run(_confirmed(workspace, spec, command, why, states))
+    shown, reason = asyncio.run(_confirmed(workspace, spec, command, why, states))
     if shown not in states:
+        stands = f"{shown or 'not known'}{f' ({reason})' if reason else ''}"
         raise InfrastructureError(
-            f"{spec.run} is {shown or 'not known'} at its gateway, {CONFIRM_SECONDS:g} s after it was told",
+            f"{spec.run} is {stands} at its gateway, {CONFIRM_SECONDS:g} s after it was told",
             fix=f"see `alphapanda status`; at once and without it: `alphapanda kill {spec.namespace}`",
             code="E_UNCONFIRMED",
         )
@@ -78,14 +79,15 @@ def _specs(workspace: Workspace) -> Iterator[RunSpec]:
 
 async def _confirmed(
     workspace: Workspace, spec: RunSpec, command: Any, why: str, states: tuple[str, ...]
-) -> str:
-    """The run's state as its gateway shows it after the command, the last one seen if that is none of ``states``."""
+) -> tuple[str, str]:
+    """The run's state as its gateway shows it after the command, and why it is so; the last one seen if that is none of
+    ``states``."""
     from alphapanda.hub.pulse import document, send_command
     from alphapanda.server import address
     from alphapanda.settings import Settings
     from alphapanda.state.client import open_client, told
 
-    settings, since, state = Settings.load(), wall_ns(), ""
+    settings, since, state, reason = Settings.load(), wall_ns(), "", ""
     client = open_client(address(workspace, settings), settings.redis)
     try:
         with contextlib.suppress(TimeoutError):
@@ -96,8 +98,8 @@ async def _confirmed(
                     with told("document", spec.run, spec.namespace):
                         seen = document(await client.get(f"{spec.namespace}:run:{spec.run}") or b"{}")
                     if seen.get("updated", 0) > since:
-                        state = str(seen["state"])
-        return state
+                        state, reason = str(seen["state"]), str(seen["reason"])
+        return state, reason
     finally:
         with contextlib.suppress(Exception):
             await client.aclose()
