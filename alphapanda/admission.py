@@ -13,7 +13,6 @@ from typing import Literal, Protocol
 import msgspec
 
 from alphapanda import logs
-from alphapanda.capsule import digest_of, freeze
 from alphapanda.clock import wall_ns
 from alphapanda.errors import AlphaPandaException, AuthorizationError, InfrastructureError
 from alphapanda.settings import Settings
@@ -114,6 +113,8 @@ class Approvals:
 
 def refuse_changed(spec: RunSpec, source: str) -> None:
     """AuthorizationError unless the module is the one the run was started from."""
+    from alphapanda.capsule import digest_of
+
     if digest_of(source) != spec.digest:
         raise AuthorizationError(
             f"the module of {spec.name} is not the one that it was started from",
@@ -126,5 +127,6 @@ def refuse_changed(spec: RunSpec, source: str) -> None:
 def by_hand() -> str:
     """The digest of the one module that needs no approval."""
     from alphapanda.by_hand import ByHand
+    from alphapanda.capsule import freeze
 
     return freeze(ByHand).digest
