@@ -37,7 +37,7 @@ signer = Signer(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(sys.stdin.rea
 desk = Desk(Path(root), {"postgres_url": address} if address else {}, signer)
 print("ready", flush=True)
 sys.stdin.readline()
-for n in range(12):
+for n in range(40):
     approvals.draft(desk.ledger, signer, certificate(signer, strategy=f"{name}{n}"))
 """
 
@@ -76,8 +76,8 @@ def test_two_processes_append_at_once_and_the_chain_holds(
         assert child.returncode == 0
     desk = Desk(tmp_path, settings, signer)
     assert desk.ledger.verify() == []
-    assert [one.number for one in desk.ledger.history()] == list(range(1, 25))
-    assert json.loads((Workspace(tmp_path).home / HEAD).read_bytes())["number"] == 24
+    assert [one.number for one in desk.ledger.history()] == list(range(1, 81))
+    assert json.loads((Workspace(tmp_path).home / HEAD).read_bytes())["number"] == 80
 
 
 def test_a_crash_between_the_database_and_the_note_is_no_tampering(
@@ -149,6 +149,7 @@ def test_audit_and_approve_from_a_shell(
     monkeypatch.setattr(Settings, "load", lambda: approves.settings)
     monkeypatch.setattr(Signer, "load", lambda: approves.signer)
     monkeypatch.setenv("ALPHAPANDA_HOME", str(approves.root))
+    monkeypatch.setenv("COLUMNS", "160")
     assert cli.main(["audit"]) == 1
     assert "never seen" in capsys.readouterr().out
     assert cli.main(["audit", "--adopt"]) == 0

@@ -19,7 +19,7 @@ from alphapanda.promotions.ledger import HEAD
 from alphapanda.promotions.records import Record, sealed
 from alphapanda.promotions.tables import ARTIFACTS, RECORDS
 from alphapanda.workspace import Workspace
-from tests.promoted import Desk, certificate, new_signer
+from tests.promoted import SOURCE, Desk, certificate, new_signer
 
 NEWEST = 6
 KINDS = ("module", "parameters", "certificate")
@@ -207,6 +207,28 @@ def test_an_old_copy_of_the_database(tmp_path: Path) -> None:
     refused(desk, "cut off: the newest were removed, or an old copy of the database was put back")
     assert desk.ledger.verify(adopt=True) == []  # a person's word, after a disk was lost
     assert desk.admit() == armed
+
+
+def test_another_end_of_the_chain(tmp_path: Path) -> None:
+    """Honestly signed, and not what this workspace has seen: an old copy to which another workspace has added."""
+    desk = Desk(tmp_path, {"sqlite_path": str(tmp_path / "shared.sqlite")})
+    made = desk.certified()
+    shutil.copy(tmp_path / "shared.sqlite", tmp_path / "old.sqlite")
+    desk.arm(made)
+    shutil.copy(tmp_path / "old.sqlite", tmp_path / "shared.sqlite")
+    other = Desk(tmp_path / "elsewhere", {"sqlite_path": str(tmp_path / "shared.sqlite")}, desk.signer)
+    assert other.ledger.verify(adopt=True) == []
+    other.arm(made)
+    assert other.admit()
+    refused(desk, "record 4 is not the one this workspace has seen")
+
+
+def test_the_certificate_of_another_module(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {})
+    other = desk.certified(source=SOURCE + "#")
+    armed = desk.arm(desk.certified())
+    desk.ledger.append(msgspec.structs.replace(armed, certificate=other.identity), desk.signer)
+    refused(desk, "is about another module")
 
 
 def test_an_old_approval_of_yesterday(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from alphapanda.errors import AuthorizationError
 from alphapanda.promotions import approvals, states
 from alphapanda.promotions.records import Record
 from alphapanda.promotions.states import GATEWAY, MOVES, PERSON
+from alphapanda.settings import Settings
 from tests.promoted import HOUR, SOURCE, Desk, certificate, new_signer, two_people
 
 
@@ -176,6 +177,28 @@ def test_a_failed_or_foreign_proof_certifies_nothing(desk: Desk) -> None:
     assert "not the certificate" in refusal(desk.arm, other)
 
 
+def test_a_prover_who_is_trusted_no_more(desk: Desk) -> None:
+    prover, before = new_signer(), desk.settings
+    desk.settings = Settings(database=before.database, promotion={"trusted_keys": [prover.public]})
+    desk.ledger = desk.again()
+    made = certificate(prover)
+    for act in (approvals.draft, approvals.paper, approvals.certify):
+        act(desk.ledger, desk.signer, made)
+    assert desk.arm(made) == desk.admit()
+    desk.settings = before
+    desk.ledger = desk.again()
+    assert "the certificate is signed by" in refusal(desk.admit)
+
+
+def test_a_run_of_the_same_name_needs_todays_approval(desk: Desk) -> None:
+    made, now = desk.certified(), wall_ns()
+    approvals.live(desk.ledger, desk.signer, desk.arm(made, expires_at=now + HOUR), "cross-1")
+    tomorrow = now + 24 * HOUR
+    assert "expired" in refusal(desk.admit, run="cross-1", now=tomorrow)
+    again = desk.arm(made, expires_at=tomorrow + HOUR)
+    assert desk.admit(run="cross-1", now=tomorrow) == again
+
+
 def test_only_a_person_resumes_unless_that_was_approved(desk: Desk) -> None:
     made = desk.certified()
     for allowed in (False, True):
@@ -244,6 +267,21 @@ def test_the_second_signature_is_for_just_what_was_asked(two: tuple[Desk, Desk])
     )
     approves.ledger.append(more, approves.signer)
     assert "not of what was asked" in refusal(asks.admit, capital=10**9)
+
+
+def test_a_third_person_is_not_the_second(two: tuple[Desk, Desk]) -> None:
+    asks, _ = two
+    third, request = new_signer(), asks.ledger.history()[-1]
+    asks.settings = Settings(
+        database=asks.settings.database,
+        promotion={**asks.settings.promotion.model_dump(), "trusted_keys": [third.public]},
+    )
+    asks.ledger = asks.again()
+    assert "another person" in refusal(approvals.approve, asks.ledger, third, request.number)
+    asks.ledger.append(
+        msgspec.structs.replace(request, act="approve", role="second approver", refers=request.number), third
+    )
+    assert "lacks the second approver" in refusal(asks.admit)
 
 
 def test_a_request_expires(two: tuple[Desk, Desk], monkeypatch: pytest.MonkeyPatch) -> None:
