@@ -6,6 +6,7 @@
       runs/       one folder a run: the strategy's module and run.json
       server/     the embedded server's data
       logs/       five channels of JSON lines
+      promotions.*  who let what trade with money: the record (unless it is in PostgreSQL), and its newest number
       halt/       one file a halted namespace: the kill switch, which needs no other process to work
 
 Sockets lie in a short folder of their own under the system's temporary folder: their paths may have 107 characters.

@@ -23,20 +23,7 @@ if TYPE_CHECKING:
 
 OK, FAILED = 0, 1
 DIGITS = 10  # of a digest or key, where people read it
-NAMES = (
-    "number",
-    "when",
-    "who",
-    "act",
-    "strategy",
-    "where",
-    "state",
-    "module",
-    "run",
-    "capital",
-    "until",
-    "why",
-)
+NAMES = ("no", "when", "state", "strategy", "where", "module", "run", "who", "capital", "until", "why")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,16 +69,16 @@ def table(records: list[Record]) -> Table:
 
 
 def _row(one: Record) -> tuple[str, ...]:
+    state = "asked for" if one.act == "request" else one.state
     return (
         str(one.number),
         moment(one.at),
-        one.actor,
-        f"{one.act} {one.refers}" if one.refers else one.act,
+        f"{state} ({one.refers})" if one.refers else state,
         one.strategy,
         one.namespace or "all",
-        one.state,
         one.digest[:DIGITS],
         one.run,
+        one.actor,
         rupees(one.capital) if one.capital else "",
         moment(one.expires_at)[5:] if one.expires_at else "",
         one.reason,

@@ -223,19 +223,18 @@ def admit(
     if not same:
         what = "its module was" if armed[-1].digest != digest else "its parameters were"
         _no(f"{name} is not what was approved for {namespace}: {what} changed since", PROMOTE)
-    threads = [(one, ledger.thread(one.number)) for one in reversed(same)]
-    mine = [one for one, thread in threads if run and any(later.run == run for later in thread)]
-    approval = mine[0] if mine else same[-1]
-    thread = ledger.thread(approval.number)
-    if thread[-1].state == RETIRED:
+    mine = _in_use(ledger, same, run, now) if run else None
+    approval = mine or same[-1]
+    last = ledger.thread(approval.number)[-1]
+    if last.state == RETIRED:
         _no(f"approval {approval.number} of {name} is retired", PROMOTE)
-    if thread[-1].state != ARMED and not mine:
-        _no(
-            f"approval {approval.number} of {name} was used by run {thread[-1].run}: one is good for one run",
-            PROMOTE,
-        )
     if approval.expires_at <= now:
         _no(f"approval {approval.number} of {name} has expired", PROMOTE)
+    if last.state != ARMED and mine is None:
+        _no(
+            f"approval {approval.number} of {name} was used by run {last.run}: one is good for one run",
+            PROMOTE,
+        )
     certificate = ledger.certificate(approval)
     _proved(ledger, certificate)
     _as_approved("the module", certificate.digest, digest)
@@ -244,6 +243,15 @@ def admit(
     _as_approved("the capital in paise", approval.capital, capital)
     _second(ledger, approval)
     return approval
+
+
+def _in_use(ledger: Ledger, armed: list[Record], run: str, now: int) -> Record | None:
+    """The approval that a run has used and may still go on with."""
+    for one in reversed(armed):
+        last = ledger.thread(one.number)[-1]
+        if last.run == run and last.state != RETIRED and one.expires_at > now:
+            return one
+    return None
 
 
 def _as_approved(what: str, approved: object, found: object) -> None:

@@ -104,7 +104,7 @@ def _sqlite(path: Path) -> sa.Engine:
 
 
 def _postgres(address: str) -> sa.Engine:
-    fix = "write DATABASE__POSTGRES_URL as postgresql://USER:PASSWORD@HOST/NAME"
+    fix = "write DATABASE__POSTGRES_URL as postgresql://HOST/NAME, with user and password before an @"
     with contextlib.suppress(ValueError, SQLAlchemyError):
         url = sa.make_url(address)
         if url.get_backend_name() == "postgresql":
