@@ -84,11 +84,12 @@ class Arrivals:
 
     async def came_back(self, hosted: Hosted) -> None:
         """Its runner or we were away: where a person has to look first it is paused."""
-        if not hosted.lane.paused and (why := await self._not_by_itself(hosted.spec)):
+        if not hosted.lane.paused and (why := await self._not_by_itself(hosted)):
             await self._gateway.operators.pause(hosted.spec.run, f"came back after a crash: {why}")
 
-    async def _not_by_itself(self, spec: RunSpec) -> str:
+    async def _not_by_itself(self, hosted: Hosted) -> str:
         """Why a run that was away may not go on by itself; "" if it may."""
+        spec = hosted.spec
         then = f"then `alphapanda resume {spec.run}`"
         if self._gateway.admission is not None:
             try:
@@ -98,9 +99,8 @@ class Arrivals:
         if not spec.auto_resume:
             return f"look at it, {then}"
         lost = await asyncio.to_thread(self._gateway.trader.lost, self._gateway.settings)
-        if not lost:
-            return ""
-        return f"nobody knows what became of {', '.join(sorted(lost))}: `alphapanda reconcile`, {then}"
+        own = sorted(order for order in lost if hosted.lane.order(order) is not None)
+        return f"nobody knows what became of {', '.join(own)}: `alphapanda reconcile`, {then}" if own else ""
 
     async def end_of_approvals(self) -> None:
         """A run whose approval has ended opens nothing more."""

@@ -291,18 +291,20 @@ def test_a_run_whose_runner_was_away_comes_back_paused(desk: Desk) -> None:
 
 
 class Forgetful(PaperTrader):
-    """Has an order whose fate nobody knows."""
+    """Has orders whose fate nobody knows."""
 
     @classmethod
     def lost(cls, settings: Settings) -> dict[str, str]:
-        return {"Bold:1:0": "sent"}
+        return {"bold-1:1:0": "sent", "another:1:0": "sent"}
 
 
-def test_nothing_goes_on_by_itself_while_an_order_is_lost(desk: Desk) -> None:
+def test_a_run_with_a_lost_order_does_not_go_on_by_itself(desk: Desk) -> None:
     with desk.up():
-        desk.attach("one")
+        desk.attach(run="easy-1", name="easy-1")
+        held(desk, {"09:15:02": lambda s: s.buy("INFY", 5)}, 3)
     with desk.up(Forgetful):
-        assert "nobody knows what became of Bold:1:0" in desk.lane().paused
+        assert "nobody knows what became of bold-1:1:0: `alphapanda reconcile`" in desk.lane().paused
+        assert not desk.lane("easy-1").paused
 
 
 def test_a_run_that_has_ended_is_not_paused(desk: Desk) -> None:
