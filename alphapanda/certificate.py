@@ -60,7 +60,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     symbols: tuple[str, ...]
     capital: int
     seed: int
-    trade_from: int
+    trade_from: int = 0
     tape: TapeFacts
     rulebook: str
     limits: dict[str, Any]

@@ -23,6 +23,8 @@ import msgspec
 
 from alphapanda import logs
 from alphapanda.account import Account
+from alphapanda.admission import Admission, Approvals
+from alphapanda.arrivals import Arrivals
 from alphapanda.buses.base import Message, decode, encode
 from alphapanda.buses.redis import RedisBus
 from alphapanda.buses.tapelog import TapeLog
@@ -42,10 +44,12 @@ from alphapanda.lane import Lane
 from alphapanda.letters.consumer import handle_all
 from alphapanda.letters.replay import is_replayed
 from alphapanda.letters.statistics import ErrorStatistics, errors_key
+from alphapanda.operators import Command, Operators
 from alphapanda.orders import WORKING, Order
-from alphapanda.requests import Place, Reply, Request
+from alphapanda.requests import Reply, Request
 from alphapanda.risk import Limits
 from alphapanda.rulebook import Rulebook
+from alphapanda.run_desk import own_limits
 from alphapanda.server import embedded, inspect, refuse_unsafe
 from alphapanda.settings import Settings
 from alphapanda.state.journal import Entry, Journal
@@ -57,20 +61,6 @@ from alphapanda.workspace import RunSpec, Workspace
 SILENT = 10.0  # seconds without a word from a runner after which its lane follows the market by itself
 KEPT = 10_000  # messages of each order topic that the server holds; the journal has all
 POLL = 0.1  # seconds between looks at the halt flag and at lanes nobody leads
-COMMANDS = ("operator.halt", "operator.resume", "operator.cancel_all", "operator.flatten", "operator.settle")
-REDUCE, CANCEL = 1, 3  # levels of the kill switch
-
-
-class Command(msgspec.Struct):
-    """What an operator wants; ``run`` empty: of all runs. ``order``: which one ``operator.settle`` is about, "" for all
-    that are lost. ``places`` is where each run stood, for the record."""
-
-    do: str
-    run: str
-    reason: str = ""
-    by: str = ""
-    order: str = ""
-    places: dict[str, Place] = {}
 
 
 class Hosted:
@@ -84,11 +74,19 @@ class Hosted:
         self.heard = monotonic()
         self.released = False  # its runner has ended for good
         self.done = False  # and nothing of it is open any more
+        self.life = ""  # by what its runner attached last: another process has another
 
     def date(self, at: int) -> None:
         """What is decided from here on was decided at this wall time: a real order has to leave soon after."""
         if isinstance(self.lane.venue, Shelf):
             self.lane.venue.decided = at
+
+    @property
+    def state(self) -> str:
+        """How it does, as people read it."""
+        if self.lane.halt:
+            return "halted"
+        return "stopped" if self.released else "paused" if self.lane.paused else "running"
 
     @property
     def busy(self) -> bool:
@@ -110,18 +108,21 @@ class Gateway:
         bus: RedisBus,
         trader: Trader,
         journal: Journal,
+        admission: Admission | None = None,
     ) -> None:
         self.workspace, self.settings, self.namespace = workspace, settings, namespace
         self.bus, self.trader, self.journal = bus, trader, journal
+        real = trader.execution_mode == "live"
+        self.admission = admission or (Approvals(workspace, settings) if real else None)
         self.rulebook = Rulebook.load()
         self.account = Account(len(TapeLog(workspace.tapes).instruments()), limits_of(settings))
         self.runs: dict[str, Hosted] = {}
         self.trouble = ""  # why nothing can be ordered just now, beside a halt
         self.turn = asyncio.Lock()  # held from a decision until it is on record, also while that takes long
-        self._obeyed: set[str] = set()  # commands on record
-        self._flag = b""  # the halt file as it was last seen
         self.statistics = ErrorStatistics()
         self.hearsay = Hearsay(self)
+        self.operators = Operators(self)
+        self.arrivals = Arrivals(self)
         self.views = Views(bus, namespace, settings.portfolio_manager.portfolio_id)
         self._audit, self._trading = logs.channel("audit"), logs.channel("trading")
 
@@ -140,21 +141,20 @@ class Gateway:
                 await asyncio.sleep(0)
         if count:
             logs.channel("application").info("gateway.recovered", entries=count, runs=len(self.runs))
+        for hosted in self.runs.values():
+            if not hosted.released:
+                await self.arrivals.came_back(hosted)
 
     async def _replay(self, entry: Entry) -> None:
         if entry.kind == "attach":
-            self._host(msgspec.json.decode(entry.body, type=RunSpec))
+            self.host(msgspec.json.decode(entry.body, type=RunSpec))
         elif entry.kind == "report":
             self.hearsay.replay(entry)
         elif entry.kind in ("end", "done"):
             self.runs[entry.run].released = True
             self.runs[entry.run].done = entry.kind == "done"
         elif entry.kind == "operator":
-            self._obeyed.add(entry.id)
-            command = msgspec.json.decode(entry.body, type=Command)
-            for run, place in command.places.items():
-                self.runs[run].lane.advance(place)
-            self._operate(command)
+            self.operators.replay(entry)
         elif (hosted := self.runs.get(entry.run)) is not None:
             recorded = msgspec.msgpack.decode(entry.reply, type=Reply)
             request = msgspec.msgpack.decode(entry.body, type=Request)
@@ -165,7 +165,8 @@ class Gateway:
             hosted.asked[entry.id] = entry.body, entry.reply
             await self.execute(hosted)
 
-    def _host(self, spec: RunSpec) -> Hosted:
+    def host(self, spec: RunSpec) -> Hosted:
+        """A run of this gateway from now on. ValidationError if it wants symbols that nobody has ticks of."""
         log = TapeLog(self.workspace.tapes)
         instruments = log.instruments()
         names = {one.symbol for one in instruments} | unique(one.tradingsymbol for one in instruments)
@@ -184,6 +185,7 @@ class Gateway:
             table=TapeLog(self.workspace.tapes).instruments,
             after=spec.warm_from,
             trade_from=spec.trade_from,
+            limits=own_limits(spec.limits),
         )
         hosted = self.runs[spec.run] = Hosted(spec, lane)
         if isinstance(lane.venue, Shelf):
@@ -208,32 +210,15 @@ class Gateway:
                 code="E_REPLAY",
             )
         if envelope.type == "run.attach":
-            await self._attach(envelope)
+            await self.arrivals.attach(envelope)
         elif envelope.type.startswith("strategy."):
             await self._request(envelope)
         elif envelope.type == "query.result":
             await self._query(envelope)
         elif envelope.type.startswith(("operator.", "run.")):
-            await self._operator(envelope)
+            await self.operators.handle(envelope)
         else:
             raise ValidationError(f"unknown message type {envelope.type!r}", fix="see alphapanda.gateway")
-
-    async def _attach(self, envelope: EventEnvelope) -> None:
-        spec = msgspec.convert(envelope.data, RunSpec)
-        hosted = self.runs.get(spec.run)
-        if hosted is None:
-            if spec.namespace != self.namespace or not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,249}", spec.run):
-                raise ValidationError(
-                    f"run {spec.run[:60]!r} of {spec.namespace[:60]!r} has no place in {self.namespace}",
-                    fix="start runs through the hub",
-                    code="E_LANE",
-                )
-            async with self.turn:
-                hosted = self._host(spec)  # first: what cannot be played must not be on record
-                await self.durably("attach", spec.run, "", msgspec.json.encode(spec), b"")
-            self._audit.info("run.attached", run=spec.run, strategy=spec.name, digest=spec.digest)
-        hosted.heard = monotonic()
-        await self.tell(spec.run, "run.attached", envelope, {"run": spec.run})
 
     async def _request(self, envelope: EventEnvelope) -> None:
         request = msgspec.convert(envelope.data, Request)
@@ -264,16 +249,16 @@ class Gateway:
 
     async def _decide(self, envelope: EventEnvelope, hosted: Hosted, request: Request, body: bytes) -> None:
         async with self.turn:
-            await self._look_at_flag()
+            await self.operators.look_at_flag()
             halted = self.account.halted
             hosted.date(wall_ns())
             reply = hosted.lane.answer(request)
             raw = msgspec.msgpack.encode(reply)
             await self.durably("request", request.run, request.id, body, raw)
             hosted.asked[request.id] = body, raw
-            await self._look_at_flag()
+            await self.operators.look_at_flag()
             if self.account.halted and not halted:  # while the journal could not be written
-                await self._obey(Command("operator.cancel_all", request.run, self.account.halted))
+                await self.operators.obey(Command("operator.cancel_all", request.run, self.account.halted))
             await self.execute(hosted)
         events = order_events(envelope, self.namespace, hosted.lane, reply, request)
         for topic, event in events:
@@ -343,93 +328,6 @@ class Gateway:
         body = b"" if wanted is None else msgspec.msgpack.encode(wanted.lane.engine.outcome())
         await self.bus.publish(reply_to, body, bound=4)
 
-    # ── operators ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _operator(self, envelope: EventEnvelope) -> None:
-        command = msgspec.convert({**envelope.data, "do": envelope.type, "places": {}}, Command)
-        hosted = self.runs.get(command.run)
-        if command.do == "run.release":
-            if hosted is not None and not hosted.released:
-                async with self.turn:
-                    await self.durably("end", command.run, "", b"", b"")
-                    hosted.released = True
-            return
-        if command.do not in COMMANDS or (command.run and hosted is None):
-            raise ValidationError(
-                f"{command.do} of {command.run or 'all runs'}: there is no such command or run here",
-                fix=f"send one of {', '.join(COMMANDS)} about a run of this namespace",
-            )
-        self._audit.warning(command.do, run=command.run, reason=command.reason, by=command.by)
-        async with self.turn:
-            if envelope.id not in self._obeyed:  # a command that comes twice is one
-                await self._obey(command, envelope.id)
-                if command.do == "operator.settle":
-                    await self.trader.settle(command.order, f"{command.reason} ({command.by})")
-                elif command.do == "operator.resume" and not command.run:  # no flag may stand for its level
-                    await self.trader.halt(0, f"{command.reason} ({command.by})")
-        for run in [command.run] if command.run else list(self.runs):
-            await self.tell(run, "gateway.look", envelope, {"run": run})
-
-    async def _obey(self, command: Command, identity: str = "") -> None:
-        """Put a command on record, with the places where it meets the runs, and do it. Called with the turn."""
-        command.places = {
-            run: h.lane.place for run, h in self.runs.items() if command.run in ("", run) and h.lane.place.ts
-        }
-        identity = identity or f"{command.do}:{command.run}:{wall_ns()}"
-        await self.durably("operator", "", identity, msgspec.json.encode(command), b"")
-        self._obeyed.add(identity)
-        self._operate(command)
-
-    def _operate(self, command: Command) -> None:
-        chosen = [h for run, h in self.runs.items() if command.run in ("", run)]
-        reason = command.reason or command.do
-        if command.do == "operator.resume":
-            self.account.halt("")
-            self.account.reduces = ""
-        elif command.do == "operator.halt":
-            if not command.run:
-                self.account.halt(reason)
-            for hosted in chosen if command.run else ():
-                hosted.lane.stop(reason)
-        for hosted in chosen if command.do in ("operator.cancel_all", "operator.flatten") else ():
-            lane = hosted.lane
-            lane.desk.withdraw_entries(0, reason, lane.place.ts)
-            if command.do == "operator.flatten":
-                lane.flatten(reason)
-
-    async def _look_at_flag(self) -> None:
-        """The kill switch: while its file exists no order passes, whoever else can be reached. Called with the turn."""
-        try:
-            flag = self.workspace.halt_flag(self.namespace).read_bytes() or b"{}"
-        except FileNotFoundError:
-            flag = b""
-        except OSError as error:
-            flag = str(error).encode()
-        if flag == self._flag and (self.account.halted or self.account.reduces or not flag):
-            return
-        self._flag = flag
-        if not flag:
-            self.account.reduces = ""
-            if self.account.halted.startswith("kill switch"):
-                self.account.halt("")
-            self._audit.warning("halt.lifted")
-            await self.trader.halt(0, "lifted")
-            return
-        try:
-            found = msgspec.json.decode(flag, type=dict[str, Any])
-            level = int(found.get("level", CANCEL))
-        except (msgspec.DecodeError, TypeError, ValueError):
-            found, level = {"reason": "the halt file cannot be read"}, CANCEL
-        reason = f"kill switch: {found.get('reason') or 'no reason given'}"
-        if level == REDUCE:
-            self.account.reduces = reason
-        else:
-            self.account.halt(reason)
-        self._audit.warning("halt", level=level, reason=reason, by=str(found.get("by", "")))
-        await self.trader.halt(level, reason)
-        if level >= CANCEL:
-            await self._obey(Command("operator.cancel_all", "", "kill switch"))
-
     # ── beside the messages ──────────────────────────────────────────────────────────────────────────────────────
 
     async def watch(self, ended: asyncio.Event) -> None:
@@ -442,9 +340,10 @@ class Gateway:
                     hosted.heard += deaf
             if not self.turn.locked():
                 async with self.turn:
-                    await self._look_at_flag()
+                    await self.operators.look_at_flag()
                     await self._follow()
-                    await self._note_done()
+                    await self.note_done()
+                await self.arrivals.end_of_approvals()
             if monotonic() - shown >= 0.25:
                 shown = monotonic()
                 with contextlib.suppress(RedisError):
@@ -460,7 +359,7 @@ class Gateway:
                 hosted.lane.follow()
                 await self.execute(hosted)
 
-    async def _note_done(self) -> None:
+    async def note_done(self) -> None:
         """A run that has ended, with nothing open any more, is over: a day later no start plays it again."""
         for run, hosted in self.runs.items():
             if hosted.released and not hosted.done and not hosted.busy:

@@ -24,7 +24,9 @@ from alphapanda.exchange import Venue
 from alphapanda.instruments import Instrument
 from alphapanda.orders import DENIED, SENT, WORKING, Order
 from alphapanda.requests import FillTold, FillUpdate, OrderUpdate, Place, Reply, Request, Update
+from alphapanda.risk import Limits
 from alphapanda.rulebook import Rulebook
+from alphapanda.run_desk import RunDesk
 from alphapanda.strategy import Strategy
 
 STORM = 3  # denials for rate
@@ -50,7 +52,8 @@ class LaneVenue(Venue, Protocol):
 
 
 class Lane:
-    """The gateway's half of one run. ``frames`` gives the frames after a number, as the tape log does."""
+    """The gateway's half of one run. ``frames`` gives the frames after a number, as the tape log does. ``limits`` are
+    the run's own, beside the account's."""
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Lane:
         table: Callable[[], tuple[Instrument, ...]],
         after: int,
         trade_from: int,
+        limits: Limits | None = None,
     ) -> None:
         self._frames, self._table = frames, table
         self._after = after  # number of the last frame taken up
@@ -81,9 +85,13 @@ class Lane:
         self.halt = ""
         self.hears = [True]  # a halted strategy's orders too: its runner keeps the books
         self.venue: LaneVenue
+        self.desk: RunDesk
 
         def desk(engine: Engine, account: Account) -> Desk:
-            return Desk(instruments, (name,), capital, rulebook, account, self._keep(venue), self)
+            self.desk = RunDesk(
+                instruments, name, capital, rulebook, account, self._keep(venue), self, limits
+            )
+            return self.desk
 
         self.engine = Engine(
             [StandIn(name=name, symbols=symbols)],
@@ -94,7 +102,6 @@ class Lane:
             account=account,
             desk=desk,
         )
-        self.desk = self.engine.desk
 
     def _keep(self, venue: Callable[[Desk], LaneVenue]) -> Callable[[Desk], Venue]:
         def make(desk: Desk) -> Venue:
@@ -156,6 +163,20 @@ class Lane:
         if not self.halt:
             self.halt = reason
             self.engine.callbacks.halt(0, reason)
+
+    @property
+    def paused(self) -> str:
+        """Why no order may grow the run's own position; "" while they may."""
+        return self.desk.paused
+
+    def pause(self, reason: str) -> None:
+        """From here on only what shrinks the run's position passes. Working entries are withdrawn; what protects a
+        position or only closes it stays. "" lifts it."""
+        self.desk.paused = reason
+        for queue in tuple(self.venue.working.values()) if reason else ():
+            for order in tuple(queue):
+                if not order.leg and not order.closing:
+                    self.desk.cancel(order, f"paused: {reason}", self.place.ts)
 
     def flatten(self, reason: str) -> None:
         """Close every position at the market, at the next tick of each."""

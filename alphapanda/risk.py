@@ -120,48 +120,53 @@ class Rules(msgspec.Struct, frozen=True):
 
 def rules(limits: Limits) -> Rules:
     """Make every rule that ``limits`` switches on."""
-    money = {name: None if (v := getattr(limits, name)) is None else round(v * PAISE) for name in MONEY}
     return Rules(
         standing=(not_halted, instrument_allowed(limits.instruments), segment_open, product_offered),
         priced=(tick, bracket_sides, circuit, *_on((price_band, limits.price_band))),
         stepped=(lot, freeze),
-        sized=_on(
-            (max_order_quantity, limits.order_quantity),
-            (max_order_notional, money["order_notional"]),
-            (duplicate, limits.duplicate_seconds and int(limits.duplicate_seconds * SECOND)),
-        ),
+        sized=limits_on_orders(limits),
         crossing=(self_cross,) if limits.self_cross else (),
         delivery=(no_short_delivery, delivery_cash),
-        growing=(
-            may_grow,
-            entry_open,
-            *_on(
-                (fresh_data, limits.stale_seconds and int(limits.stale_seconds * SECOND)),
-                (max_position_quantity, limits.position_quantity),
-                (max_position_notional, money["position_notional"]),
-                (max_daily_loss, money["daily_loss"]),
-                (max_drawdown, money["drawdown"]),
-                (max_gross_exposure, money["gross_exposure"]),
-                (max_leverage, limits.leverage),
-            ),
-        ),
-        rates=_on(
-            (lambda n: strategy_rate(n, SECOND, "second"), limits.strategy_orders_per_second),
-            (lambda n: strategy_rate(n, MINUTE, "minute"), limits.strategy_orders_per_minute),
-            (lambda n: max_rate(n, SECOND, "second"), limits.orders_per_second),
-            (lambda n: max_rate(n, MINUTE, "minute"), limits.orders_per_minute),
-            (max_per_day, limits.orders_per_day),
-        ),
+        growing=(may_grow, entry_open, *limits_on_growth(limits)),
+        rates=limits_on_rates(limits),
     )
 
 
-MONEY = (
-    "order_notional",
-    "position_notional",
-    "gross_exposure",
-    "daily_loss",
-    "drawdown",
-)  # limits in rupees
+def limits_on_orders(limits: Limits) -> list[Check]:
+    """The rules on one order by itself."""
+    return _on(
+        (max_order_quantity, limits.order_quantity),
+        (max_order_notional, _paise(limits.order_notional)),
+        (duplicate, limits.duplicate_seconds and int(limits.duplicate_seconds * SECOND)),
+    )
+
+
+def limits_on_growth(limits: Limits) -> list[Check]:
+    """The rules that an order which only shrinks a position is not asked."""
+    return _on(
+        (fresh_data, limits.stale_seconds and int(limits.stale_seconds * SECOND)),
+        (max_position_quantity, limits.position_quantity),
+        (max_position_notional, _paise(limits.position_notional)),
+        (max_daily_loss, _paise(limits.daily_loss)),
+        (max_drawdown, _paise(limits.drawdown)),
+        (max_gross_exposure, _paise(limits.gross_exposure)),
+        (max_leverage, limits.leverage),
+    )
+
+
+def limits_on_rates(limits: Limits) -> list[Check]:
+    """The rules that count what passes them."""
+    return _on(
+        (lambda n: strategy_rate(n, SECOND, "second"), limits.strategy_orders_per_second),
+        (lambda n: strategy_rate(n, MINUTE, "minute"), limits.strategy_orders_per_minute),
+        (lambda n: max_rate(n, SECOND, "second"), limits.orders_per_second),
+        (lambda n: max_rate(n, MINUTE, "minute"), limits.orders_per_minute),
+        (max_per_day, limits.orders_per_day),
+    )
+
+
+def _paise(limit: float | None) -> int | None:
+    return None if limit is None else round(limit * PAISE)
 
 
 def _on(*makers: tuple[Callable[[Any], Check], Any]) -> list[Check]:

@@ -74,6 +74,7 @@ class Link:
         self._offset: dict[str, str] = {}
         self._look = threading.Event()  # the gateway did something on its own
         self.attached = asyncio.Event()
+        self.refusal: AuthorizationError | None = None  # why the gateway does not take the run up
         self.asked = 0
         self.waits: deque[float] = deque(maxlen=500)  # seconds each recent answer took
 
@@ -132,12 +133,12 @@ class Link:
             data=msgspec.to_builtins(request),
         )  # fmt: skip
 
-    async def say(self, kind: str, data: Any) -> None:
+    async def say(self, kind: str, data: Any, identity: str = "") -> None:
         """A word to the gateway that needs no answer."""
+        run, at = self._spec.run, wall_ns()
         event = EventEnvelope(
-            id=f"{kind}:{self._spec.run}:{wall_ns()}", type=kind, ts=wall_ns(), source=f"runner:{self._spec.run}",
-            namespace=self._spec.namespace, key=self._spec.run, correlation_id=self._spec.run,
-            trace_id=self._spec.run, data=data,
+            id=identity or f"{kind}:{run}:{at}", type=kind, ts=at, source=f"runner:{run}", data=data,
+            namespace=self._spec.namespace, key=run, correlation_id=run, trace_id=run,
         )  # fmt: skip
         await self._bus.publish(Topics.of(self._spec.namespace, "signals.raw"), encode(event), bound=KEPT)
 
@@ -169,6 +170,11 @@ class Link:
 
     def _heard(self, envelope: EventEnvelope) -> None:
         if envelope.type == "run.attached":
+            self.attached.set()
+        elif envelope.type == "run.refused":
+            self.refusal = AuthorizationError(
+                envelope.data["message"], fix=envelope.data["fix"], code=envelope.data["code"]
+            )
             self.attached.set()
         elif envelope.type == "gateway.look":
             self._look.set()
@@ -247,12 +253,16 @@ async def serve(folder: Path) -> int:
     listener = asyncio.create_task(link.listen())
     tasks = [listener]
     try:
+        attach = f"run.attach:{spec.run}:{os.getpid()}:{wall_ns()}"  # one question, however often it is asked
         while not link.attached.is_set() and not child.ended.is_set():
             with contextlib.suppress(RedisError):
-                await link.say("run.attach", msgspec.to_builtins(spec))
+                await link.say("run.attach", msgspec.to_builtins(spec), attach)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await link.attached.wait()
+            if link.refusal is not None:
+                await lease.release()
+                raise link.refusal
         run = await asyncio.to_thread(Run, spec, strategy, log, link, folder)
         child.hear = lambda line: run.stop("flatten" if line.endswith("flatten") else "stop")
         reader = TickReader(bus, TapeLog(child.workspace.tapes), spec.warm_from)

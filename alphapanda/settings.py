@@ -83,6 +83,12 @@ def _public_stream(url: str) -> str:
     raise PydanticCustomError("stream", "a wss:// address, or ws:// on this machine")
 
 
+def _public_key(text: str) -> str:
+    if len(text) == 64 and not set(text) - set("0123456789abcdef"):
+        return text
+    raise PydanticCustomError("key", "a public key: 64 hexadecimal digits in small letters")
+
+
 PrivateText = Annotated[SecretStr, Field(min_length=1), AfterValidator(_secret)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Count = Annotated[int, BeforeValidator(_number), Field(gt=0, le=10**12)]
@@ -94,6 +100,8 @@ Port = Annotated[int, BeforeValidator(_number), Field(ge=1, le=65535)]
 Days = Annotated[int, BeforeValidator(_number), Field(gt=0, le=36500)]
 Whole = Annotated[int, BeforeValidator(_number), Field(ge=0, le=2**63 - 1)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+PublicKey = Annotated[str, AfterValidator(_public_key)]
+PublicKeys = Annotated[tuple[PublicKey, ...], NoDecode, BeforeValidator(_split)]
 Profile = Literal["development", "production"]
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
@@ -255,10 +263,17 @@ class APISettings(Section):
 
 
 class DatabaseSettings(Section):
-    """The relational store: PostgreSQL if its address is given, else one SQLite file."""
+    """Where promotions are on record: PostgreSQL if its address is given, else one SQLite file."""
 
     postgres_url: PrivateText | None = None  # postgresql://host/name, with the user and password in it
-    sqlite_path: Path = Path("alphapanda.sqlite")
+    sqlite_path: Path = Path(".alphapanda/promotions.sqlite")  # from the workspace's root
+
+
+class PromotionSettings(Section):
+    """Whose word lets a strategy trade with money. Keys are public ones; `alphapanda audit` shows one's own."""
+
+    trusted_keys: PublicKeys = ()  # of other people, beside this workspace's own
+    second_approver: PublicKey | None = None  # without this person's signature nothing goes live
 
 
 class FeedSettings(Section):
@@ -329,6 +344,7 @@ class Settings(BaseSettings):
     logging: LoggingSettings = LoggingSettings()
     api: APISettings = APISettings()
     database: DatabaseSettings = DatabaseSettings()
+    promotion: PromotionSettings = PromotionSettings()
     feed: FeedSettings = FeedSettings()
     redis: RedisSettings = RedisSettings()
     redpanda: RedpandaSettings = RedpandaSettings()
@@ -450,7 +466,7 @@ def _production(settings: Settings) -> Iterator[Problem]:
         yield hole("REDIS__PASSWORD", "Redis without a password", "set it, or set REDIS__UNIX_SOCKET")
     if not (database.postgres_url or database.sqlite_path.is_absolute()):
         fix = "set DATABASE__POSTGRES_URL, or an absolute path"
-        yield hole("DATABASE__SQLITE_PATH", "a database that moves with the starting directory", fix)
+        yield hole("DATABASE__SQLITE_PATH", "a database that moves with the workspace", fix)
     for name in ("root_url", "ticker_url"):
         if getattr(settings.zerodha, name) not in KITE_ADDRESSES:
             yield hole(f"ZERODHA__{name.upper()}", "a sandbox's address", "leave it out")

@@ -134,7 +134,7 @@ class Views:
         return {
             "run": spec.run, "namespace": spec.namespace, "strategy": spec.name, "parameters": spec.parameters,
             "digest": spec.digest, "symbols": spec.symbols, "updated": wall_ns(), "tape_ts": place.ts,
-            "state": "halted" if lane.halt else "stopped" if hosted.released else "running", "reason": lane.halt,
+            "state": hosted.state, "reason": lane.halt or lane.paused, "limits": spec.limits,
             "seq": place.through, "capital": book.capital, "equity": net + book.capital, "net": net,
             "realized": realized, "unrealized": net - realized + charges, "charges": charges,
             "positions": [_position(p, last[index]) for index, p in indexed if p.quantity],

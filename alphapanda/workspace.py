@@ -6,6 +6,7 @@
       runs/       one folder a run: the strategy's module and run.json
       server/     the embedded server's data
       logs/       five channels of JSON lines
+      promotions.*  who let what trade with money: the record (unless it is in PostgreSQL), and its newest number
       halt/       one file a halted namespace: the kill switch, which needs no other process to work
 
 Sockets lie in a short folder of their own under the system's temporary folder: their paths may have 107 characters.
@@ -162,8 +163,10 @@ class RunSpec(msgspec.Struct, kw_only=True):
 
     ``digest`` covers the module's text. ``warm_from`` and ``trade_from`` are set by the run's first start: the number
     of the frame before the first it sees, and the tape time from which its callbacks run; earlier ticks only warm up.
-    ``wanted`` is what the person asked for: a hub that starts
-    again runs those that are wanted and lets the others lie.
+    ``wanted`` is what the person asked for: a hub that starts again runs those that are wanted and lets the others lie.
+    ``limits`` are fields of ``risk.Limits`` that hold for this run beside its namespace's. Without ``auto_resume`` it
+    comes back paused after its runner or gateway was away; from ``approved_until`` on it opens nothing (0: it needs no
+    approval).
     """
 
     run: str
@@ -177,6 +180,9 @@ class RunSpec(msgspec.Struct, kw_only=True):
     seed: int = 0
     client: str = ""
     detached: bool = False
+    limits: dict[str, Any] | None = None
+    auto_resume: bool = True
+    approved_until: int = 0  # wall ns
     warm_from: int = -1
     trade_from: int = 0
     wanted: bool = True

@@ -3,14 +3,16 @@
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from alphapanda.server import Server
 from alphapanda.workspace import Workspace
+from tests.postgres_server import Postgres, programs
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +88,25 @@ def own_valkey(tmp_path: Path) -> Iterator[OwnValkey]:
     own.start()
     yield own
     own.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One running PostgreSQL for all tests of this worker."""
+    found = programs()
+    if found is None:
+        if "POSTGRES_REQUIRED" in os.environ:
+            pytest.fail("PostgreSQL has to be installed here")
+        pytest.skip("needs PostgreSQL's initdb")
+    server = Postgres(found)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Callable[[], dict[str, Any]]:
+    """Makes settings of an empty database: every test that asks runs on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        return dict
+    server: Postgres = request.getfixturevalue("postgres")
+    return lambda: {"postgres_url": server.database()}

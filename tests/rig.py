@@ -38,7 +38,8 @@ from alphapanda.settings import Settings
 from alphapanda.strategy import Strategy
 from alphapanda.tapes.tape import Tape
 from alphapanda.traders.paper import fills_of
-from alphapanda.workspace import Workspace
+from alphapanda.workspace import RunSpec, Workspace
+from tests.promoting import acts, promote
 
 REPO = Path(__file__).parents[1]
 Ledger = dict[str, list[tuple[Any, ...]]]
@@ -68,6 +69,10 @@ class Rig:
                 "FEED__RECORD": 0,
             } | settings
         outer = {name: value for name, value in os.environ.items() if name != "ALPHAPANDA_HOME"}
+        settings = {  # neither the machine's keyring nor its owner's keys are touched
+            "XDG_CONFIG_HOME": root / "config",
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+        } | settings
         self.env = {**outer, **{name: str(value) for name, value in settings.items()}}
         self.hub = HubClient(self.workspace)
         self.process: subprocess.Popen[bytes] | None = None
@@ -110,9 +115,20 @@ class Rig:
             "symbols": list(strategy.symbols), "capital": None, "client": "", "detach": True, **more,
         }  # fmt: skip
 
-    def run(self, strategy: Strategy, **more: Any) -> str:
-        """Have the hub run a strategy; returns the run's id."""
+    def run(self, strategy: Strategy, *, approved: dict[str, Any] | None = None, **more: Any) -> str:
+        """Have the hub run a strategy, which is promoted first where money is (``approved``: on these terms); returns
+        the run's id."""
+        if (namespace := more.get("namespace", "paper")) != "paper":
+            promote(self.workspace, self.env, strategy, namespace=namespace, **(approved or {}))
         return self.hub.ask(self.question(strategy, **more), 60.0)["run"]
+
+    def spec(self, run: str) -> RunSpec:
+        """What a run's folder says."""
+        return RunSpec.read(self.workspace.runs / run)
+
+    def promotions(self) -> list[str]:
+        """Every act on the record of promotions."""
+        return acts(self.workspace, self.env)
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``alphapanda ARGUMENTS`` in the workspace."""

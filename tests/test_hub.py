@@ -318,6 +318,7 @@ def test_damaged_records_are_no_records(tmp_path: Path) -> None:
 def patient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Runs outlive clients that hold nothing, however slow this machine is; tests of the grace set their own."""
     monkeypatch.setattr(hub_runs, "GRACE_SECONDS", 60.0)
+    monkeypatch.setattr(hub_runs, "MODE_SECONDS", 0.1)  # gateways here do not say what they do with orders
     yield
     shutil.rmtree(Workspace(tmp_path).runtime)
 
@@ -397,22 +398,27 @@ def test_a_run_starts_is_attached_to_and_replaced_by_its_own_client_only(tmp_pat
             assert error.context["host"] == socket.gethostname()
             assert "kernel" in error.message
             assert "replace=True" in error.fix
+            limits = {"limits": {"order_quantity": 5}, "auto_resume": False}
             for number, changes in enumerate(
-                ({"digest": "two"}, {"parameters": {"n": 3}}, {"symbols": ["NSE:TCS"]}), 2
+                ({"digest": "two"}, {"parameters": {"n": 3}}, limits, {"symbols": ["NSE:TCS"]}), 2
             ):
                 new = await at.ask(RUN, **changes)
                 assert (new["run"], new["replaced"]) == (f"cross-{number}", f"cross-{number - 1}")
                 old = at.spec(f"cross-{number - 1}")
                 assert (old.state, old.wanted) == ("stopped", False)
+            assert (at.spec("cross-4").limits, at.spec("cross-4").auto_resume) == (
+                {"order_quantity": 5},
+                False,
+            )
             taken = await at.ask(RUN, client="third", replace=True)
-            assert taken["replaced"] == "cross-4"
+            assert taken["replaced"] == "cross-5"
             other = await at.ask(RUN, namespace="other", client="third")
             assert not other["attached"]
             status = await at.ask({"do": "status"})
             assert {child["role"] for child in status["children"]} >= {
                 "gateway:paper",
                 "gateway:other",
-                "runner:cross-5",
+                "runner:cross-6",
             }
             hold.close()
 

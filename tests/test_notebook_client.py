@@ -229,6 +229,14 @@ class TestFace:
         assert "live · zerodha" in bare(face.html(view))
         assert face.plain(view).startswith("LIVE zerodha")
 
+    def test_a_paused_run_says_why(self) -> None:
+        books = Books(state="paused", reason="odd fills", updated=1)
+        assert state_of("running", books, Vitals("running")) == "paused"
+        view = seen(state="paused", reason="odd fills", books=books)
+        assert "odd fills" in bare(face.html(view))
+        assert "PAUSED odd fills" in face.plain(view)
+        assert not view.ended
+
     def test_states_without_figures(self) -> None:
         early = seen(state="starting", books=Books(), pulse=Vitals())
         assert "no figures yet" in face.html(early)

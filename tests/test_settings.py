@@ -321,6 +321,18 @@ def test_tokens_go_to_kite_and_nowhere_else(field: str, url: str) -> None:
     assert f"ZERODHA__{field.upper()}" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["SECOND_APPROVER", "TRUSTED_KEYS"])
+@pytest.mark.parametrize("key", ["ab" * 31, "AB" * 32, "xy" * 32, "alice"])
+def test_a_key_that_is_none_is_refused(name: str, key: str) -> None:
+    assert f"PROMOTION__{name}" in str(refusal(**{f"PROMOTION__{name}": key}))
+
+
+def test_whose_word_counts_is_a_list_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.load().promotion.trusted_keys == ()
+    monkeypatch.setenv("PROMOTION__TRUSTED_KEYS", f"{'ab' * 32}, {'cd' * 32}")
+    assert Settings.load().promotion.trusted_keys == ("ab" * 32, "cd" * 32)
+
+
 # ── profiles ────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     ("name", "value"),

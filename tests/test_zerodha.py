@@ -16,6 +16,7 @@ import pytest
 
 import alphapanda as ap
 from alphapanda.clock import wall_ns
+from alphapanda.errors import AuthorizationError
 from alphapanda.sandbox.serve import Running, Sandbox
 from alphapanda.zerodha.standing import orders_file
 from tests.havoc.strategies import Patient
@@ -185,6 +186,40 @@ def test_closing_positions_says_whether_they_are_closed(tmp_path: Path, sandbox:
         rig.until(lambda: rig.document("health:gateway:zerodha").get("at", 0) > since, 30.0, "a new gateway")
         done = rig.cli("kill", "zerodha", "--flatten", "--account", "SB0001")
         assert (done.returncode, "no position of ours is open" in done.stdout) == (0, True), done.stdout
+
+
+def test_money_takes_an_approval_and_a_person_after_a_crash(tmp_path: Path, sandbox: Running) -> None:
+    with platform(tmp_path / "place", sandbox) as rig:
+        with pytest.raises(AuthorizationError, match="never approved") as caught:
+            rig.hub.ask(rig.question(Resting(), namespace="zerodha"), 60.0)
+        assert (caught.value.code, "session.promote" in caught.value.fix) == ("E_PROMOTION", True)
+        assert not list(rig.workspace.runs.iterdir()), "no runner was started in vain"
+
+        run = rig.run(Resting(), namespace="zerodha", approved={"auto_resume": False})
+        rig.until(lambda: live(sandbox), 40.0, "an order rests at the broker")
+        shown = lambda: rig.document(f"zerodha:run:{run}")  # noqa: E731
+        assert (shown()["state"], shown()["reason"]) == ("running", "")
+        done = rig.cli("pause", "Resting", "--why", "odd fills")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (shown()["state"], shown()["reason"]) == ("paused", "odd fills")
+        assert f"{run}: odd fills" in rig.cli("status").stdout
+        rig.until(lambda: not live(sandbox), 20.0, "its entry is withdrawn")
+        assert rig.cli("resume", run).returncode == 0
+        assert shown()["state"] == "running"
+
+        rig.kill("gateway:zerodha")
+        why = f"came back after a crash: look at it, then `alphapanda resume {run}`"
+        rig.until(lambda: shown().get("reason") == why, 30.0, "it came back paused")
+        assert rig.cli("resume", run).returncode == 0
+        with (rig.workspace.runs / run / "strategy.py").open("a") as module:
+            module.write("#")
+        rig.signal(f"runner:{run}")
+        spec = rig.until(
+            lambda: (found := rig.spec(run)).state == "failed" and found, 40.0, "its runner is refused"
+        )
+        assert "is not the one that it was started from" in spec.reason
+        acts = ["draft", "paper", "certify", "arm", "live", "pause", "resume", "pause", "resume", "retire"]
+        rig.until(lambda: rig.promotions() == acts, 20.0, "all of it is on record")
 
 
 class Guarded(ap.Strategy):

@@ -1,5 +1,5 @@
 """The command line: ``alphapanda demo``, ``backtest``, ``doctor``, those of ``operate`` that run things, ``dlq``,
-``login``, ``preflight``, ``reconcile`` and ``sandbox``.
+``approve``, ``audit``, ``login``, ``preflight``, ``reconcile`` and ``sandbox``.
 
 Exit codes: 0 all well; 1 a strategy was halted, a run or process failed or does not answer, or the doctor found
 something required missing; 2 what was typed or given is wrong; 78 the settings are wrong; 130 interrupted. An error is
@@ -44,6 +44,8 @@ COMMANDS = (
     "doctor",
     *operate.COMMANDS,
     "dlq",
+    "approve",
+    "audit",
     "login",
     "preflight",
     "prove",
@@ -52,6 +54,8 @@ COMMANDS = (
     "verify",
 )
 LAZY = {  # commands in a module of their own, which has add_arguments and run: imported when one is typed
+    "approve": ("alphapanda.commands.approve", "be the second person who lets a strategy go live"),
+    "audit": ("alphapanda.commands.audit", "who approved what for money, and whether that was changed"),
     "login": ("alphapanda.commands.login", "log in to the broker"),
     "preflight": ("alphapanda.commands.preflight", "is everything in place for a day with money?"),
     "prove": (

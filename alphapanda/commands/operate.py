@@ -1,4 +1,5 @@
-"""Commands that run and stop things: ``alphapanda up``, ``status`` and ``stop``; beside them ``logs`` and ``kill``.
+"""Commands that run and stop things: ``alphapanda up``, ``status`` and ``stop``; beside them ``logs``, ``kill``,
+``pause`` and ``resume``.
 
 Each says what it did, not what it hopes for.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from alphapanda.clock import monotonic, pause, wait_until, wall_ns
+from alphapanda.commands import pausing
 from alphapanda.commands.kill_switch import kill
 from alphapanda.commands.log_tail import CHANNELS, logs
 from alphapanda.commands.status_screen import ago, picture
@@ -47,6 +49,13 @@ def add_commands(add: Add) -> None:
         "run", nargs="?", metavar="RUN", help="a run's id, or its strategy; none: everything, the hub too"
     )
     three.add_argument("--flatten", action="store_true", help="close positions first")
+    for verb, what in (
+        ("pause", "let a run open nothing; what closes positions passes"),
+        ("resume", "lift its pause"),
+    ):
+        one = add(verb, help=what)
+        one.add_argument("run", metavar="RUN", help="a run's id, or its strategy")
+        one.add_argument("--why", default="", metavar="TEXT", help="for the audit")
     four = add("logs", help="what the processes wrote")
     four.add_argument(
         "channel", nargs="?", choices=CHANNELS, metavar="CHANNEL", help=f"one of {', '.join(CHANNELS)}"
@@ -215,6 +224,8 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "up": up,
     "status": status,
     "stop": stop,
+    "pause": pausing.pause,
+    "resume": pausing.resume,
     "logs": logs,
     "kill": kill,
 }

@@ -19,6 +19,7 @@ POOR = (
     "replaying",
     "warming",
     "reducing",
+    "paused",
 )
 KILL_LEVELS = {  # what each lets happen
     1: "positions only become smaller",

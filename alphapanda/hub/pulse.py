@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 Command = Literal[
-    "operator.halt", "operator.resume", "operator.cancel_all", "operator.flatten", "operator.settle", "run.release"
+    "operator.halt", "operator.resume", "operator.pause", "operator.unpause", "operator.cancel_all", "operator.flatten",
+    "operator.settle", "run.release",
 ]  # fmt: skip
 
 

@@ -32,7 +32,8 @@ class Hold(Asked, tag="hold"):
 
 class Start(Asked, tag="run", kw_only=True):
     """Run this module's class, or attach to what runs already. ``capital`` in paise; earlier ticks than ``trade_from``
-    (tape ns) only warm up."""
+    (tape ns) only warm up. ``limits`` and ``auto_resume`` as in ``RunSpec``; in a namespace with real money the
+    approval's count instead."""
 
     namespace: str
     name: str
@@ -47,6 +48,8 @@ class Start(Asked, tag="run", kw_only=True):
     replace: bool = False
     seed: int = 0
     trade_from: int = 0
+    limits: dict[str, Any] | None = None
+    auto_resume: bool = True
 
     def check(self) -> None:
         """ValidationError for what no run can be made of."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from alphapanda.admission import Approvals
 from alphapanda.clock import monotonic, wall_ns
 from alphapanda.errors import (
     AuthorizationError,
@@ -31,6 +32,8 @@ from alphapanda.workspace import RunSpec, Workspace, replace_file
 
 GRACE_SECONDS = 5.0  # runs outlive the connection of their notebook by so much
 RUNS_MAX = 100
+MODE_SECONDS = 3.0  # a gateway's heartbeat says what it does within one
+PRACTICE = "paper"  # where nobody asks for an approval
 TELL_SECONDS = 0.5  # what goes to the server may hold up the end of a run so long
 PERSON = "stopped by a person"
 
@@ -57,6 +60,7 @@ class Runs:
 
     def __init__(self, workspace: Workspace, settings: Settings, crew: Crew, tasks: Tasks) -> None:
         self.workspace, self.crew = workspace, crew
+        self._approvals = Approvals(workspace, settings)
         self.capital = round(settings.paper_trading.starting_cash * 100)  # paise, where none is given
         self.active: dict[str, Running] = {}
         self.ended: deque[RunSpec] = deque(maxlen=10)
@@ -74,14 +78,22 @@ class Runs:
             held = self._current(asked.namespace, asked.name)
             if held is not None and self._same(held.spec, asked):
                 return self._attach(held, asked)
-            if held is not None:
-                if not asked.replace and asked.client not in held.holders and self._kept(held):
-                    raise _leased(held)
-                await self.stop(held, "replaced by another version of it")
-            if len(self.active) >= RUNS_MAX:
+            if (
+                held is not None
+                and not asked.replace
+                and asked.client not in held.holders
+                and self._kept(held)
+            ):
+                raise _leased(held)
+            if len(self.active) >= RUNS_MAX + (held is not None):
                 raise ValidationError(f"{RUNS_MAX} runs at once are the most", fix="stop one", code="E_LIMIT")
             await self._gateway(asked.namespace)
-            running = self._launch(self._laid_out(asked), peer)
+            spec = self._spec(asked)
+            if asked.namespace != PRACTICE and await self._mode(asked.namespace) == "live":
+                await asyncio.to_thread(self._approvals.check, spec, asked.module)
+            if held is not None:
+                await self.stop(held, "replaced by another version of it")
+            running = self._launch(self._laid_out(spec, asked.module), peer)
             self.expire_later(asked.client)
             replaced = held.spec.run if held is not None else None
             return {"run": running.spec.run, "attached": False, "replaced": replaced}
@@ -168,13 +180,14 @@ class Runs:
         return next((run for run in found if not run.stopping and not run.child.ended.is_set()), None)
 
     def _same(self, spec: RunSpec, asked: Start) -> bool:
-        mine = (spec.digest, spec.parameters, spec.symbols, spec.capital, spec.seed)
+        mine = (spec.digest, spec.parameters, spec.symbols, spec.capital, spec.seed, spec.limits or None)
         return mine == (
             asked.digest,
             asked.parameters,
             asked.symbols,
             asked.capital or self.capital,
             asked.seed,
+            asked.limits or None,
         )
 
     def _attach(self, run: Running, asked: Start) -> Answer:
@@ -203,13 +216,20 @@ class Runs:
                 code="E_GATEWAY",
             )
 
-    def _laid_out(self, asked: Start) -> RunSpec:
-        """A new run's folder, its number the next of its name."""
-        stem = re.sub(r"[^a-z0-9]+", "-", asked.name.lower()).strip("-") or "run"
-        taken = (re.fullmatch(rf"{stem}-(\d+)", folder.name) for folder in self.workspace.runs.iterdir())
-        number = 1 + max((int(hit[1]) for hit in taken if hit), default=0)
-        spec = RunSpec(
-            run=f"{stem}-{number}",
+    async def _mode(self, namespace: str) -> str:
+        """What its gateway says it does with orders; "" if it does not say in time. Only to refuse sooner what the
+        gateway would refuse."""
+        until = monotonic() + MODE_SECONDS
+        while monotonic() < until:
+            if mode := self.crew.pulse.health.get(f"gateway:{namespace}", {}).get("mode"):
+                return str(mode)
+            await asyncio.sleep(0.05)
+        return ""
+
+    def _spec(self, asked: Start) -> RunSpec:
+        """A new run, which has no number yet."""
+        return RunSpec(
+            run="",
             namespace=asked.namespace,
             name=asked.name,
             class_name=asked.class_name,
@@ -221,12 +241,20 @@ class Runs:
             trade_from=asked.trade_from,
             client=asked.client,
             detached=asked.detach,
+            limits=asked.limits,
+            auto_resume=asked.auto_resume,
             started=wall_ns(),
         )
+
+    def _laid_out(self, spec: RunSpec, module: str) -> RunSpec:
+        """Its folder and its number, the next of its name."""
+        stem = re.sub(r"[^a-z0-9]+", "-", spec.name.lower()).strip("-") or "run"
+        taken = (re.fullmatch(rf"{stem}-(\d+)", folder.name) for folder in self.workspace.runs.iterdir())
+        spec.run = f"{stem}-{1 + max((int(hit[1]) for hit in taken if hit), default=0)}"
         folder = self._folder(spec)
         try:
             folder.mkdir(mode=0o700)
-            replace_file(folder / "strategy.py", asked.module.encode())
+            replace_file(folder / "strategy.py", module.encode())
             spec.write(folder)
         except OSError as error:
             raise InfrastructureError(

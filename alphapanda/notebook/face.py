@@ -101,7 +101,7 @@ def _unexplained(view: View) -> bool:
     """Whether it was stopped by something other than the error that is shown anyway."""
     fault = view.fault
     told = fault is not None and view.reason.startswith(f"{fault.callback} raised ")
-    return view.state in ("halted", "failed") and not told
+    return view.state in ("halted", "failed", "paused") and not told
 
 
 def _money(view: View) -> str:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 20.0  # the hub gives a run twelve to end by itself
 SETTLE_SECONDS = 3.0  # from the hub's word to the last figures
-STATES = ("starting", "warming", "waiting", "running", "stopping", *ENDS)
+STATES = ("starting", "warming", "waiting", "running", "paused", "stopping", *ENDS)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

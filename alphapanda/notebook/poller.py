@@ -164,7 +164,7 @@ class Poller:
         if raw is not None:
             books, pulse = _decoded(raw[0], Books, books), _decoded(raw[1], Vitals, pulse)
         hub_says = spec.state if spec is not None else view.hub_says
-        reason = (spec.reason if spec is not None else "") or books.reason or view.reason
+        reason = view.reason if spec is None else spec.reason or books.reason
         return msgspec.structs.replace(
             view,
             state=state_of(hub_says, books, pulse),

@@ -74,7 +74,11 @@ class Overview:
             Column("orders", lambda row: _count(row, "orders"), "n"),
             Column("fills", lambda row: _count(row, "fills"), "n"),
             Column("of", self._owner),
-            Column("", lambda row: text.one_line(row.get("reason", ""), 200), "w"),
+            Column(
+                "",
+                lambda row: text.one_line(row.get("reason") or row["document"].get("reason") or "", 200),
+                "w",
+            ),
         ]
         halts = "".join(
             f'<div class="ap-alert"><b>{esc(name)} is halted</b> {esc(_reason(flag))}</div>'
