@@ -25,7 +25,7 @@ from alphapanda.settings import Settings
 from alphapanda.state.journal import Journal
 from alphapanda.workspace import Workspace
 from alphapanda.zerodha import alive, instruments, login, secrets, session, standing
-from alphapanda.zerodha.checks import Check, worse
+from alphapanda.checks import Check, worse
 from alphapanda.zerodha.intents import Intent, tag_of
 from alphapanda.zerodha.preflight import preflight
 from alphapanda.zerodha.store import Store

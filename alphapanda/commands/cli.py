@@ -48,8 +48,10 @@ COMMANDS = (
     "audit",
     "login",
     "preflight",
+    "promote",
     "prove",
     "reconcile",
+    "rollback",
     "sandbox",
     "verify",
 )

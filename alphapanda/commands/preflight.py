@@ -5,21 +5,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from typing import TYPE_CHECKING
 
+from alphapanda.checks import table, worse
 from alphapanda.commands.login import NAMESPACES
 from alphapanda.console import as_json, open_console, say, show
 from alphapanda.logs.redaction import register_settings
 from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace
-from alphapanda.zerodha.checks import Check, worse
 from alphapanda.zerodha.preflight import preflight
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 OK, FAILED = 0, 1
-LOOKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "failed": ("failed", "bold red")}
 LAST = {
     "ok": ("ready", "green"),
     "warning": ("ready, if the warnings are as you want them", "yellow"),
@@ -45,21 +40,3 @@ def run(options: argparse.Namespace) -> int:
         show(console, table(checks))
         say(console, *LAST[worse(checks)])
     return FAILED if worse(checks) == "failed" else OK
-
-
-def table(checks: list[Check]) -> Table:
-    """The rows in colour, each fix below what it mends."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from alphapanda.report.text import clean
-
-    made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
-    for _ in range(3):
-        made.add_column(no_wrap=False)
-    for check in checks:
-        shown = Text(clean(check.shown))
-        if check.fix:
-            shown.append(f"\nfix: {clean(check.fix)}", "bright_black")
-        made.add_row(Text(*LOOKS[check.state]), Text(check.what, "bold", no_wrap=True), shown)
-    return made

@@ -28,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Each thing that was looked at is a row; 1 if one fails."""
-    from alphapanda.commands.finding import table
+    from alphapanda.checks import table
     from alphapanda.proofs.verify import verify
 
     reader = {n: v for n in ("symbol", "timezone", "tradable") if (v := getattr(options, n)) is not None}
     rows = verify(options.certificate, strategy=options.strategy, tape=options.tape, **reader)
     open_console().print(table(rows))
-    return FAILED if any(row.state == "missing" for row in rows) else OK
+    return FAILED if any(row.state == "failed" for row in rows) else OK

@@ -40,7 +40,13 @@ from alphapanda.strategy import Strategy
 from alphapanda.workspace import HALT, RunSpec, Workspace
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import redis
+
+    from alphapanda.certificate import Certificate
+    from alphapanda.proofs.proof import Proof
+    from alphapanda.risk import Limits
 
 __all__ = ["Session", "connect", "connect_sync"]
 
@@ -107,6 +113,42 @@ class Session:
         elif answer["replaced"] and before is None:
             self._say(f"replaced run {answer['replaced']}")
         return run
+
+    async def promote(
+        self,
+        strategy: Strategy | type[Strategy],
+        proof: Proof | Certificate | str | Path,
+        *,
+        to: str = "zerodha",
+        limits: Limits | dict[str, Any],
+        capital: float | None = None,
+        auto_resume: bool = False,
+        confirm: str | None = None,
+        why: str = "",
+    ) -> Run:
+        """Let the proved class trade with money: one run in namespace ``to``, until the session ends.
+
+        Shows the digest, the difference to what went live last, the limits and the preflight, and asks for a typed
+        phrase: the account's id and the strategy's name (``confirm`` gives it where nobody can type). ``proof`` is a
+        Proof, a Certificate or its file; one changed character of the class is refused (AuthorizationError
+        E_PROMOTION). ``capital`` is rupees. After a crash the run comes back paused unless ``auto_resume``. It belongs
+        to no kernel; `alphapanda pause`, `rollback` and `kill` act on it.
+        """
+        from alphapanda.notebook import promoting
+
+        self._check_open()
+        made = strategy() if isinstance(strategy, type) else strategy
+        return await promoting.promote(
+            self, made, proof, to, limits, capital=capital, auto_resume=auto_resume, typed=confirm, why=why
+        )
+
+    async def rollback(self, name: str, *, to: str = "zerodha", why: str) -> str:
+        """In one step put the version of a strategy that was live before in the place of the one that is live now, under
+        the limits it had; returns the new run's id. Positions of the run it replaces stay with that one."""
+        from alphapanda.notebook import promoting
+
+        self._check_open()
+        return await promoting.rollback(self, name, to, why)
 
     async def order(self, symbol: str, quantity: int, *, key: str, limit: float | None = None) -> Run:
         """One order by hand; ``quantity`` is signed, ``limit`` in rupees (None: at the market).

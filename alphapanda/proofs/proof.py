@@ -93,11 +93,9 @@ def case_of(
 
     settings = Settings.load()
     rupees = settings.paper_trading.starting_cash if capital is None else capital
-    if not strategy.symbols:
-        strategy.symbols = list(tape.symbols)
     return Case(
         capsule=freeze(strategy), name=strategy.name, parameters=parameters_of(strategy),
-        symbols=list(strategy.symbols), capital=round(rupees * 100), seed=seed, limits=limits_of(settings),
+        symbols=list(strategy.symbols or tape.symbols), capital=round(rupees * 100), seed=seed, limits=limits_of(settings),
         fills=fills_of(settings), trade_from=warm_until([strategy], tape, start, rulebook(), []),
     )  # fmt: skip
 

@@ -12,9 +12,11 @@ from alphapanda.orders import ACCEPT, CANCEL, REJECT, SENT, WORKING, Order
 from alphapanda.traders.reports import Report
 
 if TYPE_CHECKING:
+    from alphapanda.checks import Check
     from alphapanda.desk import Desk
     from alphapanda.lane import LaneVenue
     from alphapanda.settings import Settings
+    from alphapanda.workspace import Workspace
 
 Mode = Literal["paper", "shadow", "live"]
 
@@ -62,6 +64,21 @@ class Trader(ABC):
     def made_for(cls, settings: Settings) -> type[Trader]:
         """The class to make: another one where the settings ask for a trader that sends nothing."""
         return cls
+
+    @classmethod
+    def account(cls, settings: Settings) -> str:
+        """The account's id as its owner knows it; "" where there is none. A person types it before money moves."""
+        return ""
+
+    @classmethod
+    def is_practice(cls, settings: Settings) -> bool:
+        """Whether the settings lead to a sandbox, whose day need not be today's."""
+        return False
+
+    @classmethod
+    async def preflight(cls, settings: Settings, workspace: Workspace) -> list[Check]:
+        """Everything a day with money needs, looked at with no gateway at hand."""
+        return []
 
     @abstractmethod
     async def initialize(self) -> None:

@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
+from alphapanda.checks import Check, worse
 from alphapanda.clock import wall_ns
 from alphapanda.errors import AlphaPandaException, RulebookError
 from alphapanda.events import ist
@@ -25,7 +26,6 @@ from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace
 from alphapanda.zerodha import alive as logins
 from alphapanda.zerodha import instruments, secrets, session, standing
-from alphapanda.zerodha.checks import Check, worse
 from alphapanda.zerodha.secrets import NAMESPACE, is_practice
 
 __all__ = ["Check", "preflight", "worse"]

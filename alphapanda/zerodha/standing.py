@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from alphapanda.checks import Check, State
 from alphapanda.errors import AlphaPandaException
 from alphapanda.events import ist
 from alphapanda.logs.redaction import safe_text
 from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace, checked
-from alphapanda.zerodha.checks import Check, State
 from alphapanda.zerodha.intents import Intent
 from alphapanda.zerodha.states import CREATED, DOUBTFUL, REJECTED
 

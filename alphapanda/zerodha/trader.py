@@ -42,13 +42,14 @@ from alphapanda.zerodha.orderpath import OrderPath
 from alphapanda.zerodha.outcomes import NeverSent, of_error
 from alphapanda.zerodha.policy import Call, Policy
 from alphapanda.zerodha.reading import row_of
-from alphapanda.zerodha.secrets import Login, load_login, of_this_app
+from alphapanda.zerodha.secrets import Login, is_practice, load_login, of_this_app
 from alphapanda.zerodha.session import SKEW_SECONDS
 from alphapanda.zerodha.slices import intents_of
 from alphapanda.zerodha.standing import orders_file
 from alphapanda.zerodha.store import Store
 
 if TYPE_CHECKING:
+    from alphapanda.checks import Check
     from alphapanda.settings import Settings
 
 NAMESPACE = "zerodha"
@@ -185,6 +186,24 @@ class ZerodhaTrader(Trader):
             await asyncio.wait((self._task,))
         await asyncio.to_thread(self._pool.shutdown, wait=True)
         self._path.store.close()
+
+    @classmethod
+    def account(cls, settings: Settings) -> str:
+        """The client id of the login, else of the settings."""
+        login = load_login(settings)
+        return (login.user_id if login is not None else "") or settings.zerodha.user_id or ""
+
+    @classmethod
+    def is_practice(cls, settings: Settings) -> bool:
+        """See ``secrets``."""
+        return is_practice(settings.zerodha.root_url)
+
+    @classmethod
+    async def preflight(cls, settings: Settings, workspace: Workspace) -> list[Check]:
+        """See ``preflight``."""
+        from alphapanda.zerodha.preflight import preflight
+
+        return await preflight(settings, workspace)
 
     @classmethod
     def stop_orders(cls, settings: Settings, say: Callable[..., None], *, sever: bool = False) -> bool:
