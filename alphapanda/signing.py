@@ -10,11 +10,15 @@ The key never leaves the keyring (or the file only its owner can read) but as si
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from alphapanda.errors import ConfigurationError
+from alphapanda.errors import ConfigurationError, InfrastructureError
 from alphapanda.logs.redaction import register_secret
-from alphapanda.places import places
+from alphapanda.places import path_of, places
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -39,16 +43,26 @@ class Signer:
         """
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        kept = places()
-        for place in kept:
+        if (found := cls._kept(name)) is not None:
+            return found
+        with _alone(name):  # two processes that both make one would leave one with a key that nobody keeps
+            if (found := cls._kept(name)) is not None:
+                return found
+            made = Ed25519PrivateKey.generate()
+            text = made.private_bytes_raw().hex()
+            register_secret(text)
+            places()[0].write(name, text.encode())
+        return cls(made)
+
+    @classmethod
+    def _kept(cls, name: str) -> Signer | None:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        for place in places():
             found = place.read(name)
             if found is not None:
                 return cls(Ed25519PrivateKey.from_private_bytes(_bytes_of(found)))
-        made = Ed25519PrivateKey.generate()
-        text = made.private_bytes_raw().hex()
-        register_secret(text)
-        kept[0].write(name, text.encode())
-        return cls(made)
+        return None
 
     def sign(self, body: bytes) -> str:
         """The signature, hex."""
@@ -68,6 +82,24 @@ def signed_by(public: str, body: bytes, signature: str) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+@contextlib.contextmanager
+def _alone(name: str) -> Generator[None]:
+    """One process of this person at a time."""
+    path = path_of(name).with_suffix(".lock")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise InfrastructureError(
+            f"{path} cannot be written: {error.strerror}", fix="set XDG_CONFIG_HOME to a folder of your own"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _bytes_of(kept: bytes) -> bytes:

@@ -57,7 +57,7 @@ OF_A_VERSION = ("draft", "paper", "certify", "arm")
 
 
 @given(st.lists(st.tuples(st.sampled_from([*ALLOWED, "arm", "certify"]), st.integers(0, 3)), max_size=14))
-@hypothesis(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_only_moves_of_the_table_happen(
     tmp_path_factory: pytest.TempPathFactory,
     database: Callable[[], dict[str, Any]],
