@@ -47,19 +47,12 @@ def run(options: argparse.Namespace) -> int:
     workspace, settings, console = Workspace.find(), Settings.load(), open_console()
     certificate = _read(options.certificate)
     strategy = made_of(options.strategy, options.param) if options.strategy else certificate
-    plan = asyncio.run(
-        prepare(
-            workspace,
-            settings,
-            strategy,
-            certificate,
-            options.to,
-            limits=limits_of(options.limit),
-            capital=None if options.capital is None else round(options.capital * 100),
-            auto_resume=options.auto_resume,
-            reason=options.why,
-        )  # fmt: skip
-    )
+    capital = None if options.capital is None else round(options.capital * 100)
+    preparing = prepare(
+        workspace, settings, strategy, certificate, options.to, limits=limits_of(options.limit), capital=capital,
+        auto_resume=options.auto_resume, reason=options.why,
+    )  # fmt: skip
+    plan = asyncio.run(preparing)
     console.print(str(plan), markup=False, highlight=False, soft_wrap=True)
     typed = (
         options.confirm if options.confirm is not None else input(f"type {plan.phrase!r} to let it trade: ")

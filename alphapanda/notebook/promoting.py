@@ -96,6 +96,7 @@ def _show(plan: Plan) -> None:
 
 def _html(plan: Plan) -> str:
     facts = "".join(f"<tr><td>{escape(n)}</td><td class='w'>{escape(v)}</td></tr>" for n, v in plan.lines())
+    title = f"{plan.certificate.strategy} to {plan.namespace}"
     marks = {"+": "ap-gain", "-": "ap-loss"}
     lines = "\n".join(f'<span class="{marks.get(x[:1], "")}">{escape(x)}</span>' for x in plan.difference)
     looks = {"ok": "✓", "warning": "!", "failed": "✗"}
@@ -105,6 +106,6 @@ def _html(plan: Plan) -> str:
         Column("what was found", lambda c: f"{c.shown}{c.fix and '; ' + c.fix}", "w"),
     ]
     return (
-        f'<style>{page.CSS}</style><div class="ap"><h3>{escape(plan.certificate.strategy)} to {escape(plan.namespace)}</h3>'
+        f'<style>{page.CSS}</style><div class="ap"><h3>{escape(title)}</h3>'
         f"<table>{facts}</table><pre>{lines}</pre>{page.table(plan.checks, checks)}</div>"
     )

@@ -143,8 +143,8 @@ class Session:
         )
 
     async def rollback(self, name: str, *, to: str = "zerodha", why: str) -> str:
-        """In one step put the version of a strategy that was live before in the place of the one that is live now, under
-        the limits it had; returns the new run's id. Positions of the run it replaces stay with that one."""
+        """In one step put the version of a strategy that was live before in the place of the one that is live now,
+        under the limits it had; returns the new run's id. Positions of the run it replaces stay with that one."""
         from alphapanda.notebook import promoting
 
         self._check_open()

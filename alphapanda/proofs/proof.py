@@ -95,8 +95,8 @@ def case_of(
     rupees = settings.paper_trading.starting_cash if capital is None else capital
     return Case(
         capsule=freeze(strategy), name=strategy.name, parameters=parameters_of(strategy),
-        symbols=list(strategy.symbols or tape.symbols), capital=round(rupees * 100), seed=seed, limits=limits_of(settings),
-        fills=fills_of(settings), trade_from=warm_until([strategy], tape, start, rulebook(), []),
+        symbols=list(strategy.symbols or tape.symbols), capital=round(rupees * 100), seed=seed,
+        limits=limits_of(settings), fills=fills_of(settings), trade_from=warm_until([strategy], tape, start, rulebook(), []),
     )  # fmt: skip
 
 
