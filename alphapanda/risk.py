@@ -155,6 +155,12 @@ def rules(limits: Limits) -> Rules:
     )
 
 
+def name_of(check: Callable[..., str | None]) -> str:
+    """What people call a rule: the name of the function that is it, or that made it."""
+    made = check.__qualname__.partition(".")[0] if check.__name__ == "check" else check.__name__
+    return made.replace("_", " ")
+
+
 MONEY = (
     "order_notional",
     "position_notional",
@@ -482,6 +488,7 @@ def max_rate(count: int, window: int, name: str) -> Check:
             insort(times, ts)
         return None
 
+    check.__name__ = f"orders a {name}"
     return check
 
 
@@ -508,6 +515,7 @@ def strategy_rate(count: int, window: int, name: str) -> Check:
         own.append(ts)
         return None
 
+    check.__name__ = f"orders of one strategy a {name}"
     return check
 
 
