@@ -153,7 +153,8 @@ class Gateway:
             self._obeyed.add(entry.id)
             command = msgspec.json.decode(entry.body, type=Command)
             for run, place in command.places.items():
-                self.runs[run].lane.advance(place)
+                if (known := self.runs.get(run)) is not None:  # else it is long over and not played again
+                    known.lane.advance(place)
             self._operate(command)
         elif (hosted := self.runs.get(entry.run)) is not None:
             recorded = msgspec.msgpack.decode(entry.reply, type=Reply)
