@@ -7,6 +7,7 @@ import datetime as dt
 import gc
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from alphapanda.engine import Engine
@@ -52,16 +53,18 @@ def backtest(
     """
     from alphapanda.report.report import Report
     from alphapanda.tapes.readers import tape as read
+    from alphapanda.why import of_backtest
 
     given = [strategy] if not isinstance(strategy, Sequence) else list(strategy)
+    given = [copy.deepcopy(s) for s in given]
     strategies = [copy.deepcopy(s) for s in given]
     tape = read(data, **options)
     rulebook = rulebook or Rulebook.load()
     notes = list(tape.notes)
     trade_from = _trade_from(strategies, tape, start, rulebook, notes)
-    engine = Engine(
-        strategies,
-        tape.instruments,
+    make = partial(
+        Engine,
+        instruments=tape.instruments,
         capital=_capital(capital),
         rulebook=rulebook,
         limits=limits,
@@ -69,6 +72,7 @@ def backtest(
         seed=seed,
         trade_from=trade_from,
     )
+    engine = make(strategies)
     begun = time.perf_counter()
     play(engine, tape, progress)
     result = engine.finish()
@@ -80,6 +84,13 @@ def backtest(
     }  # fmt: skip
     report = Report(result, tape, seconds=time.perf_counter() - begun, settings=settings)
     report.strategies = tuple(strategies)
+    report.explain = partial(
+        of_backtest,
+        result=result,
+        make=lambda desk: make([copy.deepcopy(s) for s in given], desk=desk),
+        blocks=partial(tape.blocks, ROWS),
+        fills=settings["fills"],
+    )
     return report
 
 

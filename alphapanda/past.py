@@ -1,0 +1,219 @@
+"""What a namespace's gateway knew of one run, rebuilt from the files it left: no hub, server or gateway is asked.
+
+The journal is played by the gateway's own recovery, with a trader that sends nothing: what became of real orders is on
+record. So paper and real runs, of today and earlier, are read the same way, and whoever looks sees the books as they
+stood at any entry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from alphapanda.buses.redis import RedisBus
+from alphapanda.errors import DatabaseError, UnknownNameError, ValidationError
+from alphapanda.events import DAY
+from alphapanda.gateway import Gateway, Hosted
+from alphapanda.hearsay import Noted
+from alphapanda.orders import Order
+from alphapanda.requests import Reply, Request
+from alphapanda.result import Result
+from alphapanda.settings import Settings
+from alphapanda.state.journal import Entry, Journal, Kind
+from alphapanda.traders.base import Mode, Trader
+from alphapanda.traders.factory import trader_class
+from alphapanda.traders.paper import PaperTrader
+from alphapanda.traders.reports import Report
+from alphapanda.workspace import RunSpec, Workspace
+
+Witness = Callable[[Hosted, Request, Reply], None]
+"""Sees a request just before the gateway decides on it, with the answer it gave."""
+
+
+class Past(msgspec.Struct):
+    """One run as its namespace's journal tells it.
+
+    ``asked`` holds for each signal and cancel the wall time (ns) at which it was on record, ``reports`` what the broker
+    said of its orders, in order.
+    """
+
+    spec: RunSpec
+    result: Result
+    asked: dict[str, int]
+    answers: dict[str, tuple[bytes, bytes]]  # by request: what was asked, what was answered
+    reports: list[Report]
+
+
+class Bystander(Trader):
+    """Stands where a broker's trader stood and sends nothing."""
+
+    execution_mode: ClassVar[Mode] = "shadow"
+
+    async def initialize(self) -> None:
+        """Nothing to connect to."""
+
+    async def execute_order(self, order: Order) -> None:
+        """It was sent in its time."""
+
+    async def cancel_order(self, order: Order) -> None:
+        """Its cancel, too."""
+
+    async def shutdown(self) -> None:
+        """Nothing is held."""
+
+
+class OnFile(Journal):
+    """A journal that is read beside its writer, or without one; ``tell`` hears of each entry before it is played.
+
+    ``run`` is who is looked at; until the entry ``until`` of that run all others are played too, for they share its
+    limits; with "" they never are.
+    """
+
+    def __init__(self, path: Path, run: str, until: str, tell: Callable[[Entry], None]) -> None:
+        self.path, self._run, self._until, self._tell = path, run, until, tell
+        if not path.exists():
+            raise DatabaseError(f"there is no journal {path.name}", fix="see whether this is the workspace")
+        self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+
+    def append(self, kind: Kind, run: str, identity: str, body: bytes, reply: bytes, at: int) -> None:
+        """Nobody writes here."""
+        raise DatabaseError(f"{self.path.name} is only read here", fix="let the gateway write it")
+
+    def entries(self) -> Iterator[Entry]:
+        """Those that matter to the run, in order."""
+        others = bool(self._until)
+        for entry in super().entries():
+            if others or entry.run in ("", self._run):
+                self._tell(entry)
+                yield entry
+            if (entry.run, entry.id) == (self._run, self._until):
+                others = False
+
+    def done_before(self, at: int) -> set[str]:
+        """Runs that were over a day before this one began, as its gateway left them out."""
+        begun = self._connection.execute(
+            "SELECT at FROM entry WHERE kind = 'attach' AND run = ?", (self._run,)
+        ).fetchone()
+        return super().done_before(begun[0] - DAY) if begun else set()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+
+class _Reading:
+    """Collects what the entries of a run say, and calls the witness where it was asked to look."""
+
+    def __init__(self, run: str, wanted: str, witness: Witness | None) -> None:
+        self.run, self._wanted, self._witness = run, wanted, witness
+        self.gateway: Gateway
+        self.asked: dict[str, int] = {}
+        self.answers: dict[str, tuple[bytes, bytes]] = {}
+        self.reports: list[Report] = []
+
+    def hear(self, entry: Entry) -> None:
+        """An entry is about to be played."""
+        if entry.run != self.run:
+            return
+        if entry.kind == "report":
+            self.reports.append(msgspec.msgpack.decode(entry.body, type=Noted).report)
+        elif entry.kind == "request":
+            self.asked[entry.id] = entry.at
+            self.answers[entry.id] = entry.body, entry.reply
+            if self._witness is not None and entry.id == self._wanted:
+                request = msgspec.msgpack.decode(entry.body, type=Request)
+                reply = msgspec.msgpack.decode(entry.reply, type=Reply)
+                self._witness(self.gateway.runs[entry.run], request, reply)
+
+
+def read(
+    workspace: Workspace, settings: Settings, spec: RunSpec, wanted: str = "", witness: Witness | None = None
+) -> Past:
+    """Play the journal of a run's namespace; ``witness`` looks just before the signal ``wanted`` is decided on.
+
+    Raises DatabaseError if there is no such journal, UnknownNameError if it does not know the run, DataError if the
+    ticks it traded on are no longer kept.
+    """
+    heard = _Reading(spec.run, wanted, witness)
+    paper = trader_class(spec.namespace).execution_mode == "paper"
+    trader = PaperTrader(settings) if paper else Bystander(settings)
+    with contextlib.closing(
+        OnFile(workspace.journal(spec.namespace), spec.run, wanted, heard.hear)
+    ) as journal:
+        bus = RedisBus.connect(workspace.server_socket)  # never used: it connects when first asked
+        heard.gateway = gateway = Gateway(workspace, settings, spec.namespace, bus, trader, journal)
+        _drive(gateway.recover())
+    hosted = gateway.runs.get(spec.run)
+    if hosted is None:
+        raise UnknownNameError(f"run of {spec.namespace}", spec.run, gateway.runs)
+    if paper and hosted.busy:
+        hosted.lane.follow()  # what its orders met since it last asked
+    return Past(spec, hosted.lane.engine.outcome(), heard.asked, heard.answers, heard.reports)
+
+
+def _drive(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that waits for nothing; also where an event loop runs already, as in a notebook."""
+    with contextlib.suppress(StopIteration):
+        while True:
+            work.send(None)
+
+
+# ── which run ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def spec_of(workspace: Workspace, run: str) -> RunSpec:
+    """The spec of a run by its id, or by its strategy's name if only one run has it."""
+    folder = workspace.runs / run
+    if run and (folder / "run.json").exists() and folder.parent == workspace.runs:
+        return RunSpec.read(folder)
+    known = [_spec(path) for path in sorted(workspace.runs.iterdir())]
+    found = [spec for spec in known if spec is not None and spec.name == run]
+    if len(found) > 1:
+        listed = ", ".join(spec.run for spec in found)
+        raise ValidationError(f"{run} has {len(found)} runs: {listed}", fix="name one of them", code="E_RUN")
+    if not found:
+        raise UnknownNameError("run", run, [spec.run for spec in known if spec is not None])
+    return found[0]
+
+
+def _spec(folder: Path) -> RunSpec | None:
+    try:
+        return RunSpec.read(folder)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def run_of_order(workspace: Workspace, order: str) -> RunSpec:
+    """The one run that an order belongs to; ValidationError names the candidates if there are several.
+
+    The same decision has the same id in every namespace, so an order of a strategy that ran twice is in two.
+    """
+    signal = order.partition("/")[0]
+    found: dict[str, RunSpec] = {}
+    for path in sorted(workspace.journal("paper").parent.glob("*.sqlite")):
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
+            rows = file.execute(
+                "SELECT body FROM entry WHERE kind = 'attach' AND run IN"
+                " (SELECT run FROM entry WHERE kind = 'request' AND id = ?)",
+                (signal,),
+            ).fetchall()
+        for (body,) in rows:
+            spec = msgspec.json.decode(body, type=RunSpec)
+            found[spec.run] = spec
+    if len(found) > 1:
+        listed = ", ".join(f"{one.run} ({one.namespace})" for one in found.values())
+        raise ValidationError(
+            f"order {order} is in {len(found)} runs: {listed}", fix="say which: --run RUN", code="E_RUN"
+        )
+    if not found:
+        raise ValidationError(
+            f"no run of this workspace has an order {order}",
+            fix="take its id from run.orders, or say --run RUN; and see whether this is the workspace",
+            code="E_UNKNOWN_NAME",
+        )
+    return next(iter(found.values()))
