@@ -31,6 +31,8 @@ from alphapanda.traders.paper import PaperTrader
 from alphapanda.traders.reports import Report
 from alphapanda.workspace import RunSpec, Workspace
 
+ORDERS = "orders"  # folder of the workspace, one file a broker's account
+
 Witness = Callable[[Hosted, Request, Reply], None]
 """Sees a request just before the gateway decides on it, with the answer it gave."""
 
@@ -188,8 +190,9 @@ def _spec(folder: Path) -> RunSpec | None:
         return None
 
 
-def run_of_order(workspace: Workspace, order: str) -> RunSpec:
-    """The one run that an order belongs to; ValidationError names the candidates if there are several.
+def run_of_order(workspace: Workspace, order: str) -> tuple[RunSpec, str]:
+    """The one run that an order belongs to, and its id there; ValidationError names the candidates if there are more.
+    ``order`` may also be the broker's id of it, or its tag.
 
     The same decision has the same id in every namespace, so an order of a strategy that ran twice is in two.
     """
@@ -205,15 +208,25 @@ def run_of_order(workspace: Workspace, order: str) -> RunSpec:
         for (body,) in rows:
             spec = msgspec.json.decode(body, type=RunSpec)
             found[spec.run] = spec
+    if not found:
+        return _run_of_broker(workspace, order)
     if len(found) > 1:
         listed = ", ".join(f"{one.run} ({one.namespace})" for one in found.values())
         raise ValidationError(
             f"order {order} is in {len(found)} runs: {listed}", fix="say which: --run RUN", code="E_RUN"
         )
-    if not found:
-        raise ValidationError(
-            f"no run of this workspace has an order {order}",
-            fix="take its id from run.orders, or say --run RUN; and see whether this is the workspace",
-            code="E_UNKNOWN_NAME",
-        )
-    return next(iter(found.values()))
+    return next(iter(found.values())), order
+
+
+def _run_of_broker(workspace: Workspace, name: str) -> tuple[RunSpec, str]:
+    """The same by the broker's id of an order, or by the tag it was sent with."""
+    from alphapanda.zerodha.told import orders_named
+
+    for path in sorted((workspace.home / ORDERS).glob("*.sqlite")):
+        for run, order in orders_named(workspace, path.stem, name):
+            return spec_of(workspace, run), order
+    raise ValidationError(
+        f"no run of this workspace has an order {name}",
+        fix="take its id from run.orders, or say --run RUN; and see whether this is the workspace",
+        code="E_UNKNOWN_NAME",
+    )

@@ -78,7 +78,7 @@ def backtest(
     result = engine.finish()
     result.notes[:0] = [*notes, *_closed_days(tape, rulebook)]
     result.notes += _unconfirmed(result, tape.days, rulebook)
-    settings = {
+    settings: dict[str, Any] = {
         "capital": capital, "limits": limits or Limits(), "fills": fills or Fills(seed=seed), "seed": seed,
         "rulebook": rulebook.version,
     }  # fmt: skip

@@ -47,9 +47,9 @@ class Seen(msgspec.Struct, frozen=True):
 class Scene(msgspec.Struct):
     """Around one decision: prices in units of the instrument, indicator values as the strategy reads them.
 
-    ``ts`` and ``units`` are the symbol's ticks, before and after; ``seen`` the tape's rows at the decision; ``bars`` the
-    last closed of each interval in use; ``values`` the indicators at the decision, ``lines`` on the way there (time ns,
-    value). ``file`` and ``line`` is where the order was placed ("" for a row of a block), ``callback`` what was called.
+    ``ts`` and ``units`` are the symbol's ticks, before and after; ``seen`` the tape's rows at the decision; ``bars``
+    the last closed of each interval in use; ``values`` the indicators at the decision, ``lines`` on the way there: ns and
+    value. ``file`` and ``line`` is where the order was placed ("" for a row of a block), ``callback`` what was called.
     ``missing`` says why indicators and state are not known.
     """
 
@@ -67,7 +67,7 @@ class Scene(msgspec.Struct):
     missing: str = ""
 
     def tick(self, signal: Signal) -> Seen | None:
-        """The last tick that the strategy knew: at a bar's end or a timer the tick of the signal's row is yet to come."""
+        """The last tick that the strategy knew: at a bar's end or a timer, the signal's row is yet to come."""
         between = self.callback and self.callback not in TICKED
         rows = [one for one in self.seen if one.row < signal.seq or not (between or one.ts > signal.ts)]
         return rows[-1] if rows else None
@@ -168,10 +168,8 @@ class Camera:
             outputs: Sequence[str] = getattr(one, "outputs", ("value",))
             for output in outputs:
                 value: Any = getattr(one, output, None)
-                if value is None or isinstance(value, (int, float, np.number)):
-                    found[name if len(outputs) == 1 else f"{name}.{output}"] = (
-                        None if value is None else float(value)
-                    )
+                if value is None or isinstance(value, int | float):
+                    found[name if len(outputs) == 1 else f"{name}.{output}"] = value
         return found
 
     def sample(self, ts: int) -> None:
@@ -185,10 +183,11 @@ class Camera:
         yield from registered.items()
         known = {id(one) for one in registered.values()}
         symbol = self._instrument.symbol
-        for name, held in vars(self.strategy).items():
+        attributes: dict[str, Any] = vars(self.strategy)
+        for name, held in attributes.items():
             if isinstance(held, dict):
-                mine: Any = held.get(symbol) or held.get(symbol.partition(":")[2])  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-                held = mine
+                by_symbol: dict[Any, Any] = held  # pyright: ignore[reportUnknownVariableType]
+                held = by_symbol.get(symbol) or by_symbol.get(symbol.partition(":")[2])
             if isinstance(held, Indicator) and id(held) not in known:
                 yield name, held
 

@@ -1,8 +1,8 @@
 """Why an order is as it is, found afterwards: nothing of this is kept while a strategy trades.
 
-The ticks are played again up to the decision (``scene``), every risk rule is asked there (``verdicts``), and what became
-of the order comes from the run's result. This module does it for research; ``recount`` for runs on paper and at a
-broker, from their files.
+The ticks are played again up to the decision (``scene``), every risk rule is asked there (``verdicts``), and what
+became of the order comes from the run's result. This module does it for research; ``recount`` for runs on paper and at
+a broker, from their files.
 """
 
 from __future__ import annotations

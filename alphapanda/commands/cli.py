@@ -1,5 +1,5 @@
 """The command line: ``alphapanda demo``, ``backtest``, ``doctor``, those of ``operate`` that run things, ``dlq``,
-``login``, ``preflight``, ``reconcile`` and ``sandbox``.
+``login``, ``preflight``, ``reconcile``, ``sandbox`` and ``why``.
 
 Exit codes: 0 all well; 1 a strategy was halted, a run or process failed or does not answer, or the doctor found
 something required missing; 2 what was typed or given is wrong; 78 the settings are wrong; 130 interrupted. An error is
@@ -52,6 +52,7 @@ COMMANDS = (
     "preflight",
     "reconcile",
     "sandbox",
+    "why",
 )
 LAZY = {  # commands in a module of their own, which has add_arguments and run: imported when one is typed
     "login": ("alphapanda.commands.login", "log in to the broker"),
@@ -61,6 +62,7 @@ LAZY = {  # commands in a module of their own, which has add_arguments and run: 
         "our books beside the broker's, and what a person has settled",
     ),
     "sandbox": ("alphapanda.sandbox.command", "a local Kite Connect to practise on"),
+    "why": ("alphapanda.commands.why", "why an order is as it is"),
 }
 DAY = "2026-11-20"  # bundled
 HOME = ".alphapanda"  # in the current folder: what commands leave behind, ignored by git

@@ -38,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
     say(console, f"{spec.run} of {spec.namespace}: {spec.name}", "bold")
     show(console, found)
     if options.png is not None:
-        found.plot().savefig(options.png, dpi=150, facecolor="white")
+        from alphapanda.report.moments import write_png
+
+        write_png(found.plot(), options.png)
         say(console, f"the picture is {options.png}")
     return OK

@@ -80,7 +80,7 @@ class Chain:
     def __rich__(self) -> RenderableType:
         from alphapanda.report.terminal import Fitted, cell
 
-        table = Fitted(f"why {self.order.id}", "time", "what", "", "~what happened")
+        table = Fitted(f"why {self.order.id}", "time", "what", "id", "~what happened")
         for s in self.steps:
             table.add_row(_when(s), s.what, cell(s.id, 34), cell(s.detail, DETAIL))
         return table

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -29,12 +31,14 @@ from alphapanda.report.text import price
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from alphapanda.report.chain import Chain
 
 NEAR = 0.12  # share of the price: an indicator within it is drawn over the price, another below
 LINES = 5  # of indicators in one panel
 HEIGHT = 3.4
+DOTS = 150  # an inch
 
 
 def decision(chain: Chain) -> Chart:
@@ -72,6 +76,12 @@ def decision(chain: Chain) -> Chart:
     time_axis(axes[-1], timeline)
     titled(top, f"{order.symbol} around {order.id}")
     return figure
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """A picture as a file, on white."""
+    save = cast("Callable[..., None]", figure.savefig)
+    save(path, format="png", dpi=DOTS, facecolor="white")
 
 
 def _one(ts: int) -> Ints:
