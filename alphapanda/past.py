@@ -20,9 +20,12 @@ from alphapanda.errors import DatabaseError, UnknownNameError, ValidationError
 from alphapanda.events import DAY
 from alphapanda.gateway import Gateway, Hosted
 from alphapanda.hearsay import Noted
+from alphapanda.lane import Lane
 from alphapanda.orders import Order
+from alphapanda.pairs import FAR
 from alphapanda.requests import Reply, Request
 from alphapanda.result import Result
+from alphapanda.runner import Stop
 from alphapanda.settings import Settings
 from alphapanda.state.journal import Entry, Journal, Kind
 from alphapanda.traders.base import Mode, Trader
@@ -31,6 +34,7 @@ from alphapanda.traders.paper import PaperTrader
 from alphapanda.traders.reports import Report
 from alphapanda.workspace import RunSpec, Workspace
 
+SNAPSHOT = "snapshot"  # in a run's folder
 ORDERS = "orders"  # folder of the workspace, one file a broker's account
 
 Witness = Callable[[Hosted, Request, Reply], None]
@@ -40,15 +44,17 @@ Witness = Callable[[Hosted, Request, Reply], None]
 class Past(msgspec.Struct):
     """One run as its namespace's journal tells it.
 
-    ``asked`` holds for each signal and cancel the wall time (ns) at which it was on record, ``reports`` what the broker
-    said of its orders, in order.
+    ``asked`` holds for each signal and cancel the wall time (ns) at which it was on record, ``answers`` all requests
+    with what they were answered, ``reports`` what the broker said of its orders, in order. ``seen`` is the tape time
+    through which the run is known to have decided; ``FAR`` if that is not known, or if it decides nothing any more.
     """
 
     spec: RunSpec
     result: Result
     asked: dict[str, int]
-    answers: dict[str, tuple[bytes, bytes]]  # by request: what was asked, what was answered
+    answers: dict[str, tuple[bytes, bytes]]
     reports: list[Report]
+    seen: int = FAR
 
 
 class Bystander(Trader):
@@ -155,7 +161,17 @@ def read(
         raise UnknownNameError(f"run of {spec.namespace}", spec.run, gateway.runs)
     if paper and hosted.busy:
         hosted.lane.follow()  # what its orders met since it last asked
-    return Past(spec, hosted.lane.engine.outcome(), heard.asked, heard.answers, heard.reports)
+    seen = _seen(workspace, spec, hosted.lane)
+    return Past(spec, hosted.lane.engine.outcome(), heard.asked, heard.answers, heard.reports, seen)
+
+
+def _seen(workspace: Workspace, spec: RunSpec, lane: Lane) -> int:
+    """From the snapshot that a runner keeps of its strategy's state every few seconds."""
+    try:
+        kept = msgspec.msgpack.decode((workspace.runs / spec.run / SNAPSHOT).read_bytes(), type=Stop)
+    except (OSError, msgspec.MsgspecError):
+        return FAR
+    return FAR if lane.halt else max(kept.place.ts, lane.place.ts)
 
 
 def _drive(work: Coroutine[Any, Any, None]) -> None:

@@ -48,9 +48,9 @@ class Scene(msgspec.Struct):
     """Around one decision: prices in units of the instrument, indicator values as the strategy reads them.
 
     ``ts`` and ``units`` are the symbol's ticks, before and after; ``seen`` the tape's rows at the decision; ``bars``
-    the last closed of each interval in use; ``values`` the indicators at the decision, ``lines`` on the way there: ns and
-    value. ``file`` and ``line`` is where the order was placed ("" for a row of a block), ``callback`` what was called.
-    ``missing`` says why indicators and state are not known.
+    the last closed of each interval in use; ``values`` the indicators at the decision and ``lines`` on the way there,
+    as times (ns) and values. ``file`` and ``line`` is where the order was placed ("" for a row of a block),
+    ``callback`` what was called. ``missing`` says why indicators and state are not known.
     """
 
     ts: Ints

@@ -1,5 +1,5 @@
 """The command line: ``alphapanda demo``, ``backtest``, ``doctor``, those of ``operate`` that run things, ``dlq``,
-``login``, ``preflight``, ``reconcile``, ``sandbox`` and ``why``.
+``drift``, ``login``, ``preflight``, ``reconcile``, ``sandbox`` and ``why``.
 
 Exit codes: 0 all well; 1 a strategy was halted, a run or process failed or does not answer, or the doctor found
 something required missing; 2 what was typed or given is wrong; 78 the settings are wrong; 130 interrupted. An error is
@@ -48,6 +48,7 @@ COMMANDS = (
     "doctor",
     *operate.COMMANDS,
     "dlq",
+    "drift",
     "login",
     "preflight",
     "reconcile",
@@ -55,6 +56,7 @@ COMMANDS = (
     "why",
 )
 LAZY = {  # commands in a module of their own, which has add_arguments and run: imported when one is typed
+    "drift": ("alphapanda.commands.drift", "two runs of one strategy beside each other"),
     "login": ("alphapanda.commands.login", "log in to the broker"),
     "preflight": ("alphapanda.commands.preflight", "is everything in place for a day with money?"),
     "reconcile": (

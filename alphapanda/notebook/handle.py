@@ -17,7 +17,7 @@ from alphapanda.hub.client import HubClient
 from alphapanda.notebook import face, records, shown
 from alphapanda.notebook.view import ENDS, Held, View
 from alphapanda.notebook.waits import STEP, Blocking, in_thread, nap
-from alphapanda.past import spec_of
+from alphapanda.past import Past, read, spec_of
 from alphapanda.report import text
 from alphapanda.report.frames import ERRORS, Column, item_of, to_frame
 from alphapanda.report.report import Report
@@ -173,6 +173,11 @@ class Run:
     def errors(self) -> pl.DataFrame:
         """Callbacks that raised."""
         return to_frame(self._view.pulse.errors, ERRORS)
+
+    def past(self) -> Past:
+        """What its gateway has on record of it, read from the files of the workspace: nobody is asked."""
+        workspace = self._owner.workspace
+        return read(workspace, self._owner.settings, spec_of(workspace, self.id))
 
     def why(self, order: Any) -> Chain:
         """Why an order is as it is: tick, bar, indicators, signal, each risk rule's verdict, its way to the broker,

@@ -43,6 +43,8 @@ from alphapanda.workspace import HALT, RunSpec, Workspace
 if TYPE_CHECKING:
     import redis
 
+    from alphapanda.report.drift import Drift
+
 __all__ = ["Session", "connect", "connect_sync"]
 
 START_SECONDS = 40.0  # for a gateway and a runner
@@ -190,6 +192,13 @@ class Session:
     async def stop(self, flatten: bool = False) -> None:
         """Stop every run of this notebook; ``flatten`` closes their positions too."""
         await asyncio.gather(*(run.stop(flatten) for run in self.runs if not run.view.ended))
+
+    def drift(self, first: Run | str, second: Run | str) -> Drift:
+        """Two runs of one strategy beside each other, such as paper and real: see ``ap.drift``. By their handles, ids,
+        or strategy names."""
+        from alphapanda.beside import drift
+
+        return drift(first, second, workspace=self.workspace, settings=self.settings)
 
     # ── the namespace ────────────────────────────────────────────────────────────────────────────────────────
 

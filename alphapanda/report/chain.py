@@ -72,7 +72,7 @@ class Chain:
 
     def __repr__(self) -> str:
         lines = [
-            f"{_when(s):<21} {s.what:<9} {text.one_line(s.id, 34):<34} {text.one_line(s.detail, DETAIL)}".rstrip()
+            f"{_when(s):<24} {s.what:<9} {text.one_line(s.id, 34):<34} {text.one_line(s.detail, DETAIL)}".rstrip()
             for s in self.steps
         ]
         return "\n".join([f"why {self.order.id}", *lines])
@@ -100,7 +100,9 @@ class Chain:
 
 def _when(step: Step) -> str:
     """Tape time; for what only a clock knows, that, and it says so."""
-    return text.moment(step.ts) if step.ts else f"{text.moment(step.wall)} wall" if step.wall else ""
+    if step.ts or not step.wall:
+        return text.moment(step.ts)
+    return f"{text.moment(step.wall)}.{step.wall // 10**6 % 1000:03d} wall"
 
 
 def chain(

@@ -27,6 +27,7 @@ from alphapanda.report.charts import (
     titled,
 )
 from alphapanda.report.page import HUES
+from alphapanda.report.stats import curve
 from alphapanda.report.text import price
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from alphapanda.report.chain import Chain
+    from alphapanda.report.drift import Drift
 
 NEAR = 0.12  # share of the price: an indicator within it is drawn over the price, another below
 LINES = 5  # of indicators in one panel
@@ -66,16 +68,48 @@ def decision(chain: Chain) -> Chart:
             timeline.place(_one(signal.ts))[0], color=INK, alpha=0.55, linewidth=0.9, linestyle=(0, (4, 3))
         )
         if ax.get_legend_handles_labels()[1]:
-            drawn = ax.legend(
-                loc="lower right", bbox_to_anchor=(1, 1), ncols=6, frameon=False, fontsize=8.5, handlelength=1.4,
-                columnspacing=1.2,
-            )  # fmt: skip
-            for label in drawn.get_texts():
-                label.set_color(INK)
+            _legend(ax)
     rupee_axis(top, scale, 5)
     time_axis(axes[-1], timeline)
     titled(top, f"{order.symbol} around {order.id}")
     return figure
+
+
+def two_curves(drift: Drift) -> Chart:
+    """Profit after charges of two runs over tape time, and what lies between them."""
+    curves = [(curve(result), result.capital) for result in drift.results]
+    if any(len(points) < 2 for points, _ in curves):
+        return nothing("no profit curves: a run saw no market data")
+    moments = [np.array([point.ts for point in points], np.int64) for points, _ in curves]
+    earned = [np.array([p.equity - capital for p in points], np.int64) for points, capital in curves]
+    every = np.unique(np.concatenate(moments))
+    timeline = Timeline(every)
+    figure, (ax,) = blank(1, 2.9)
+    ax.axhline(0, color=INK, alpha=0.6, linewidth=0.8, linestyle=(0, (4, 3)))
+    low, high = (
+        own[np.clip(ts.searchsorted(every, side="right") - 1, 0, None)]
+        for ts, own in zip(moments, earned, strict=True)
+    )
+    ax.fill_between(timeline.place(every), low, high, color=INK, alpha=0.12, linewidth=0, step="post")
+    for ts, own, hue, name in zip(moments, earned, (LINE, HUES[1]), drift.names, strict=True):
+        keep = thinned(own)
+        ax.plot(
+            timeline.place(ts[keep]), own[keep], color=hue, linewidth=1.5, label=name, drawstyle="steps-post"
+        )
+    _legend(ax)
+    rupee_axis(ax, 100, 5)
+    time_axis(ax, timeline)
+    titled(ax, "profit after charges")
+    return figure
+
+
+def _legend(ax: Axes) -> None:
+    drawn = ax.legend(
+        loc="lower right", bbox_to_anchor=(1, 1), ncols=6, frameon=False, fontsize=8.5, handlelength=1.4,
+        columnspacing=1.2,
+    )  # fmt: skip
+    for label in drawn.get_texts():
+        label.set_color(INK)
 
 
 def write_png(figure: Figure, path: Path) -> None:
