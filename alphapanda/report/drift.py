@@ -102,7 +102,7 @@ class Drift:
         return frames.to_frame(self.pairs, columns)
 
     def plot(self) -> Figure:
-        """Profit after charges of both runs over tape time."""
+        """What both runs have booked over tape time, after charges."""
         from alphapanda.report import moments
 
         return moments.two_curves(self)
@@ -147,7 +147,7 @@ class Drift:
         )
         heads = [page.Column(c.name, c.read, "n" if c.number else "") for c in COLUMNS]
         head = f'<div class="ap-name">{page.esc(self.names[0])} beside {page.esc(self.names[1])}</div>'
-        picture = page.drawing(self.plot(), "profit after charges of both runs")
+        picture = page.drawing(self.plot(), "booked profit of both runs, after charges")
         body = f'{head}<div class="ap-tiles">{tiles}</div>{picture}{page.table(self.pairs, heads)}'
         return f'<style>{page.CSS}</style><div class="ap"><div class="ap-card">{body}</div></div>'
 

@@ -27,8 +27,8 @@ from alphapanda.report.charts import (
     titled,
 )
 from alphapanda.report.page import HUES
-from alphapanda.report.stats import curve
 from alphapanda.report.text import price
+from alphapanda.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,22 +76,17 @@ def decision(chain: Chain) -> Chart:
 
 
 def two_curves(drift: Drift) -> Chart:
-    """Profit after charges of two runs over tape time, and what lies between them."""
-    curves = [(curve(result), result.capital) for result in drift.results]
-    if any(len(points) < 2 for points, _ in curves):
+    """What two runs have booked over tape time, after charges, and what lies between them."""
+    if not all(result.last_ts for result in drift.results):
         return nothing("no profit curves: a run saw no market data")
-    moments = [np.array([point.ts for point in points], np.int64) for points, _ in curves]
-    earned = [np.array([p.equity - capital for p in points], np.int64) for points, capital in curves]
-    every = np.unique(np.concatenate(moments))
+    curves = [_booked(result) for result in drift.results]
+    every = np.unique(np.concatenate([ts for ts, _ in curves]))
     timeline = Timeline(every)
     figure, (ax,) = blank(1, 2.9)
     ax.axhline(0, color=INK, alpha=0.6, linewidth=0.8, linestyle=(0, (4, 3)))
-    low, high = (
-        own[np.clip(ts.searchsorted(every, side="right") - 1, 0, None)]
-        for ts, own in zip(moments, earned, strict=True)
-    )
+    low, high = (own[np.clip(ts.searchsorted(every, side="right") - 1, 0, None)] for ts, own in curves)
     ax.fill_between(timeline.place(every), low, high, color=INK, alpha=0.12, linewidth=0, step="post")
-    for ts, own, hue, name in zip(moments, earned, (LINE, HUES[1]), drift.names, strict=True):
+    for (ts, own), hue, name in zip(curves, (LINE, HUES[1]), drift.names, strict=True):
         keep = thinned(own)
         ax.plot(
             timeline.place(ts[keep]), own[keep], color=hue, linewidth=1.5, label=name, drawstyle="steps-post"
@@ -99,8 +94,16 @@ def two_curves(drift: Drift) -> Chart:
     _legend(ax)
     rupee_axis(ax, 100, 5)
     time_axis(ax, timeline)
-    titled(ax, "profit after charges")
+    titled(ax, "booked profit after charges")
     return figure
+
+
+def _booked(result: Result) -> tuple[Ints, Ints]:
+    """Times and paise: after each fill, and at both ends."""
+    earned = np.cumsum([fill.realized - sum(fill.charges) for fill in result.fills], dtype=np.int64)
+    begun, ended = result.first_ts, max([result.last_ts, *(fill.ts for fill in result.fills)])
+    ts = np.array([begun, *(fill.ts for fill in result.fills), ended], np.int64)
+    return ts, np.array([0, *earned, *(earned[-1:] if len(earned) else [0])], np.int64)
 
 
 def _legend(ax: Axes) -> None:
