@@ -120,10 +120,16 @@ class Gateway:
         self.turn = asyncio.Lock()  # held from a decision until it is on record, also while that takes long
         self._obeyed: set[str] = set()  # commands on record
         self._flag = b""  # the halt file as it was last seen
+        self._tapes: list[TapeLog] = []  # one a run, each at its own place
         self.statistics = ErrorStatistics()
         self.hearsay = Hearsay(self)
         self.views = Views(bus, namespace, settings.portfolio_manager.portfolio_id)
         self._audit, self._trading = logs.channel("audit"), logs.channel("trading")
+
+    def close(self) -> None:
+        """Let go of the tape's files."""
+        for log in self._tapes:
+            log.close()
 
     # ── start ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -168,6 +174,7 @@ class Gateway:
 
     def _host(self, spec: RunSpec) -> Hosted:
         log = TapeLog(self.workspace.tapes)
+        self._tapes.append(log)
         instruments = log.instruments()
         names = {one.symbol for one in instruments} | unique(one.tradingsymbol for one in instruments)
         if unknown := [symbol for symbol in spec.symbols if symbol not in names]:
