@@ -150,19 +150,20 @@ def read(
     heard = _Reading(spec.run, wanted, witness)
     paper = trader_class(spec.namespace).execution_mode == "paper"
     trader = PaperTrader(settings) if paper else Bystander(settings)
-    with contextlib.closing(
-        OnFile(workspace.journal(spec.namespace), spec.run, wanted, heard.hear)
-    ) as journal:
-        bus = RedisBus.connect(workspace.server_socket)  # never used: it connects when first asked
+    bus = RedisBus.connect(workspace.server_socket)  # never used: it connects when first asked
+    with contextlib.ExitStack() as files:
+        journal = OnFile(workspace.journal(spec.namespace), spec.run, wanted, heard.hear)
+        files.callback(journal.close)
         heard.gateway = gateway = Gateway(workspace, settings, spec.namespace, bus, trader, journal)
-        _drive(gateway.recover())
-    hosted = gateway.runs.get(spec.run)
-    if hosted is None:
-        raise UnknownNameError(f"run of {spec.namespace}", spec.run, gateway.runs)
-    if paper and hosted.busy:
-        hosted.lane.follow()  # what its orders met since it last asked
-    seen = _seen(workspace, spec, hosted.lane)
-    return Past(spec, hosted.lane.engine.outcome(), heard.asked, heard.answers, heard.reports, seen)
+        files.callback(gateway.close)
+        drive(gateway.recover())
+        hosted = gateway.runs.get(spec.run)
+        if hosted is None:
+            raise UnknownNameError(f"run of {spec.namespace}", spec.run, gateway.runs)
+        if paper and hosted.busy:
+            hosted.lane.follow()  # what its orders met since it last asked
+        seen = _seen(workspace, spec, hosted.lane)
+        return Past(spec, hosted.lane.engine.outcome(), heard.asked, heard.answers, heard.reports, seen)
 
 
 def _seen(workspace: Workspace, spec: RunSpec, lane: Lane) -> int:
@@ -174,7 +175,7 @@ def _seen(workspace: Workspace, spec: RunSpec, lane: Lane) -> int:
     return FAR if lane.halt else max(kept.place.ts, lane.place.ts)
 
 
-def _drive(work: Coroutine[Any, Any, None]) -> None:
+def drive(work: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine that waits for nothing; also where an event loop runs already, as in a notebook."""
     with contextlib.suppress(StopIteration):
         while True:
