@@ -45,7 +45,9 @@ class Even(ap.Strategy):
         turn = tick.ts // TURN
         if turn == self.state.turn:
             return
-        self.state.turn = turn
+        begun, self.state.turn = self.state.turn, turn
+        if not begun:  # in the middle of a turn, which another run may have seen whole
+            return
         if turn % 5 == 0:
             self.buy(tick.symbol, 900_000, tag="too large")
         elif turn % 2 == 0:
