@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alphapanda.beside import drift as drift
     from alphapanda.errors import AlphaPandaException as AlphaPandaException
     from alphapanda.events import IST as IST
     from alphapanda.events import Bar as Bar
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from alphapanda.zerodha.history import kite_candles as kite_candles
 
 _HOME = {
+    "beside": ("drift",),
     "errors": ("AlphaPandaException",),
     "events": ("IST", "Bar", "Fill", "Signal", "Tick"),
     "exchange": ("Fills",),

@@ -129,6 +129,27 @@ class Desk:
         signal, index, quantity = order.signal, order.index, order.target
         self.orders.append(order)
         account = self.account
+        named = self.weigh(order)
+        if self.trusted:
+            for check in self._rules.rates:  # they count what passes
+                check(order, self)
+        else:
+            reason = self.standing[signal.product][index] or self._refusal(order, signal, named)
+            if reason is not None:
+                self.deny(order, reason)
+                return
+        account.orders_today += 1
+        (account.buying if quantity > 0 else account.selling)[index] += quantity
+        account.latest[signal.strategy, index, quantity > 0] = signal
+        if index in self.books[order.owner].positions:
+            self.brackets.mark_closing(order)
+        self.exchange.add(order, signal.ts)
+
+    def weigh(self, order: Order) -> bool:
+        """What the rules ask about the order: its value, the position after it, whether that only shrinks, and the
+        account at prices that are not too old. True if the order names a price."""
+        signal, index, quantity = order.signal, order.index, order.target
+        account = self.account
         held = account.net[index]
         working = account.buying if quantity > 0 else account.selling
         self.position_after = after = held + working[index] + quantity
@@ -139,20 +160,12 @@ class Desk:
         if signal.ts - self._valued_at >= MARK_AGE:
             self._valued_at = signal.ts
             self.mark(self.listener.last_prices())
-        if self.trusted:
-            for check in self._rules.rates:  # they count what passes
-                check(order, self)
-        else:
-            reason = self.standing[signal.product][index] or self._refusal(order, signal, named is not None)
-            if reason is not None:
-                self.deny(order, reason)
-                return
-        account.orders_today += 1
-        working[index] += quantity
-        account.latest[signal.strategy, index, quantity > 0] = signal
-        if index in self.books[order.owner].positions:
-            self.brackets.mark_closing(order)
-        self.exchange.add(order, signal.ts)
+        return named is not None
+
+    def off_step(self, order: Order) -> bool:
+        """Whether the quantity is off the lot, or more than one order may hold."""
+        lot, most = self._units[order.index]
+        return bool(order.target % lot) or not -most <= order.target <= most
 
     def _refusal(self, order: Order, signal: Signal, named: bool) -> str | None:
         """The reason of the first rule that says no."""
@@ -163,10 +176,7 @@ class Desk:
             reason := self._first(asked.priced, order)
         ):
             return reason
-        lot, most = self._units[order.index]
-        if (order.target % lot or not -most <= order.target <= most) and (
-            reason := self._first(asked.stepped, order)
-        ):
+        if self.off_step(order) and (reason := self._first(asked.stepped, order)):
             return reason
         for check in asked.sized:
             if reason := check(order, self):

@@ -119,12 +119,18 @@ class Gateway:
         self.runs: dict[str, Hosted] = {}
         self.trouble = ""  # why nothing can be ordered just now, beside a halt
         self.turn = asyncio.Lock()  # held from a decision until it is on record, also while that takes long
+        self._tapes: list[TapeLog] = []  # one a run, each at its own place
         self.statistics = ErrorStatistics()
         self.hearsay = Hearsay(self)
         self.operators = Operators(self)
         self.arrivals = Arrivals(self)
         self.views = Views(bus, namespace, settings.portfolio_manager.portfolio_id)
         self._audit, self._trading = logs.channel("audit"), logs.channel("trading")
+
+    def close(self) -> None:
+        """Let go of the tape's files."""
+        for log in self._tapes:
+            log.close()
 
     # ── start ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -168,6 +174,7 @@ class Gateway:
     def host(self, spec: RunSpec) -> Hosted:
         """A run of this gateway from now on. ValidationError if it wants symbols that nobody has ticks of."""
         log = TapeLog(self.workspace.tapes)
+        self._tapes.append(log)
         instruments = log.instruments()
         names = {one.symbol for one in instruments} | unique(one.tradingsymbol for one in instruments)
         if unknown := [symbol for symbol in spec.symbols if symbol not in names]:

@@ -417,6 +417,10 @@ class Host:
             stamps.dt.convert_time_zone("Asia/Kolkata")
         )
 
+    def indicators_of(self, owner: int, index: int) -> dict[str, Any]:
+        """The indicators that a strategy has registered for one instrument, by name."""
+        return {name: one for (at, name), one in self._named[owner].items() if at == index}
+
     # ── indicators, timers, log ──────────────────────────────────────────────────────────────────────────────────
 
     def add_indicator(

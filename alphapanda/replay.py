@@ -7,6 +7,7 @@ import datetime as dt
 import gc
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from alphapanda.engine import Engine
@@ -52,16 +53,18 @@ def backtest(
     """
     from alphapanda.report.report import Report
     from alphapanda.tapes.readers import tape as read
+    from alphapanda.why import of_backtest
 
     given = [strategy] if not isinstance(strategy, Sequence) else list(strategy)
+    given = [copy.deepcopy(s) for s in given]
     strategies = [copy.deepcopy(s) for s in given]
     tape = read(data, **options)
     rulebook = rulebook or Rulebook.load()
     notes = list(tape.notes)
     trade_from = warm_until(strategies, tape, start, rulebook, notes)
-    engine = Engine(
-        strategies,
-        tape.instruments,
+    make = partial(
+        Engine,
+        instruments=tape.instruments,
         capital=_capital(capital),
         rulebook=rulebook,
         limits=limits,
@@ -69,17 +72,25 @@ def backtest(
         seed=seed,
         trade_from=trade_from,
     )
+    engine = make(strategies)
     begun = time.perf_counter()
     play(engine, tape, progress)
     result = engine.finish()
     result.notes[:0] = [*notes, *_closed_days(tape, rulebook)]
     result.notes += _unconfirmed(result, tape.days, rulebook)
-    settings = {
+    settings: dict[str, Any] = {
         "capital": capital, "limits": limits or Limits(), "fills": fills or Fills(seed=seed), "seed": seed,
         "rulebook": rulebook.version,
     }  # fmt: skip
     report = Report(result, tape, seconds=time.perf_counter() - begun, settings=settings)
     report.strategies = tuple(strategies)
+    report.explain = partial(
+        of_backtest,
+        result=result,
+        make=lambda desk: make([copy.deepcopy(s) for s in given], desk=desk),
+        blocks=partial(tape.blocks, ROWS),
+        fills=settings["fills"],
+    )
     return report
 
 

@@ -169,6 +169,12 @@ def _paise(limit: float | None) -> int | None:
     return None if limit is None else round(limit * PAISE)
 
 
+def name_of(check: Callable[..., str | None]) -> str:
+    """What people call a rule: the name of the function that is it, or that made it."""
+    made = check.__qualname__.partition(".")[0] if check.__name__ == "check" else check.__name__
+    return made.replace("_", " ")
+
+
 def _on(*makers: tuple[Callable[[Any], Check], Any]) -> list[Check]:
     """The rules whose limit is set."""
     return [make(limit) for make, limit in makers if limit is not None]
@@ -487,6 +493,7 @@ def max_rate(count: int, window: int, name: str) -> Check:
             insort(times, ts)
         return None
 
+    check.__name__ = f"orders a {name}"
     return check
 
 
@@ -513,6 +520,7 @@ def strategy_rate(count: int, window: int, name: str) -> Check:
         own.append(ts)
         return None
 
+    check.__name__ = f"orders of one strategy a {name}"
     return check
 
 

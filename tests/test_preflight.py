@@ -16,6 +16,7 @@ import keyring
 import pytest
 from keyring.backends.fail import Keyring as NoKeyring
 
+from alphapanda.checks import Check, worse
 from alphapanda.commands import cli
 from alphapanda.events import DAY, SECOND
 from alphapanda.feeds.kite import CAUSES
@@ -25,7 +26,6 @@ from alphapanda.settings import Settings
 from alphapanda.state.journal import Journal
 from alphapanda.workspace import Workspace
 from alphapanda.zerodha import alive, instruments, login, secrets, session, standing
-from alphapanda.checks import Check, worse
 from alphapanda.zerodha.intents import Intent, tag_of
 from alphapanda.zerodha.preflight import preflight
 from alphapanda.zerodha.store import Store

@@ -1,5 +1,6 @@
 """The command line: ``alphapanda demo``, ``backtest``, ``doctor``, those of ``operate`` that run things, ``dlq``,
-``approve``, ``audit``, ``login``, ``preflight``, ``reconcile`` and ``sandbox``.
+``approve``, ``audit``, ``drift``, ``login``, ``preflight``, ``promote``, ``prove``, ``reconcile``, ``rollback``,
+``sandbox``, ``verify`` and ``why``.
 
 Exit codes: 0 all well; 1 a strategy was halted, a run or process failed or does not answer, or the doctor found
 something required missing; 2 what was typed or given is wrong; 78 the settings are wrong; 130 interrupted. An error is
@@ -46,6 +47,7 @@ COMMANDS = (
     "dlq",
     "approve",
     "audit",
+    "drift",
     "login",
     "preflight",
     "promote",
@@ -54,10 +56,12 @@ COMMANDS = (
     "rollback",
     "sandbox",
     "verify",
+    "why",
 )
 LAZY = {  # commands in a module of their own, which has add_arguments and run: imported when one is typed
     "approve": ("alphapanda.commands.approve", "be the second person who lets a strategy go live"),
     "audit": ("alphapanda.commands.audit", "who approved what for money, and whether that was changed"),
+    "drift": ("alphapanda.commands.drift", "two runs of one strategy beside each other"),
     "login": ("alphapanda.commands.login", "log in to the broker"),
     "preflight": ("alphapanda.commands.preflight", "is everything in place for a day with money?"),
     "prove": (
@@ -70,6 +74,7 @@ LAZY = {  # commands in a module of their own, which has add_arguments and run: 
         "our books beside the broker's, and what a person has settled",
     ),
     "sandbox": ("alphapanda.sandbox.command", "a local Kite Connect to practise on"),
+    "why": ("alphapanda.commands.why", "why an order is as it is"),
 }
 DAY = "2026-11-20"  # bundled
 HOME = ".alphapanda"  # in the current folder: what commands leave behind, ignored by git

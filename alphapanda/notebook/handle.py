@@ -17,6 +17,7 @@ from alphapanda.hub.client import HubClient
 from alphapanda.notebook import face, records, shown
 from alphapanda.notebook.view import ENDS, Held, View
 from alphapanda.notebook.waits import STEP, Blocking, in_thread, nap
+from alphapanda.past import Past, read, spec_of
 from alphapanda.report import text
 from alphapanda.report.frames import ERRORS, Column, item_of, to_frame
 from alphapanda.report.report import Report
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from alphapanda.capsule import Capsule
     from alphapanda.notebook.card import Card
+    from alphapanda.report.chain import Chain
 
 STOP_SECONDS = 20.0  # the hub gives a run twelve to end by itself
 SETTLE_SECONDS = 3.0  # from the hub's word to the last figures
@@ -134,6 +136,7 @@ class Run:
             LogLine(ts, 0, view.name, message, dict(fields)) for ts, message, fields in view.pulse.logs
         ]
         report = Report(result, self._prices())
+        report.explain = self.why
         with self._lock:
             self._report = key, report
         return report
@@ -171,10 +174,19 @@ class Run:
         """Callbacks that raised."""
         return to_frame(self._view.pulse.errors, ERRORS)
 
-    def why(self, order: Any) -> records.Chain:
-        """The chain from an order back to the tick that caused it; ``order``: its id, an Order, a row."""
-        report = self.report
-        return records.why(report.result, records.order_id(order), self._prices())
+    def past(self) -> Past:
+        """What its gateway has on record of it, read from the files of the workspace: nobody is asked."""
+        workspace = self._owner.workspace
+        return read(workspace, self._owner.settings, spec_of(workspace, self.id))
+
+    def why(self, order: Any) -> Chain:
+        """Why an order is as it is: tick, bar, indicators, signal, each risk rule's verdict, its way to the broker,
+        fills, charges; a table and a picture. ``order``: its id, an Order, a row of ``orders``. Read from the files of
+        the workspace, so it also works of a run that ended, with no hub running."""
+        from alphapanda.recount import of_run
+
+        workspace = self._owner.workspace
+        return of_run(workspace, self._owner.settings, spec_of(workspace, self.id), order)
 
     def _prices(self) -> records.LivePrices:
         """The ticks it has seen."""

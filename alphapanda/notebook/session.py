@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from alphapanda.certificate import Certificate
     from alphapanda.proofs.proof import Proof
+    from alphapanda.report.drift import Drift
     from alphapanda.risk import Limits
 
 __all__ = ["Session", "connect", "connect_sync"]
@@ -227,6 +228,13 @@ class Session:
     async def stop(self, flatten: bool = False) -> None:
         """Stop every run of this notebook; ``flatten`` closes their positions too."""
         await asyncio.gather(*(run.stop(flatten) for run in self.runs if not run.view.ended))
+
+    def drift(self, first: Run | str, second: Run | str) -> Drift:
+        """Two runs of one strategy beside each other, such as paper and real: see ``ap.drift``. By their handles, ids,
+        or strategy names."""
+        from alphapanda.beside import drift
+
+        return drift(first, second, workspace=self.workspace, settings=self.settings)
 
     # ── the namespace ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -96,7 +96,8 @@ def case_of(
     return Case(
         capsule=freeze(strategy), name=strategy.name, parameters=parameters_of(strategy),
         symbols=list(strategy.symbols or tape.symbols), capital=round(rupees * 100), seed=seed,
-        limits=limits_of(settings), fills=fills_of(settings), trade_from=warm_until([strategy], tape, start, rulebook(), []),
+        limits=limits_of(settings), fills=fills_of(settings),
+        trade_from=warm_until([strategy], tape, start, rulebook(), []),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from alphapanda.events import DAY, IST_OFFSET_NS, MINUTE, Block, Fill, Ints, ist
+from alphapanda.events import DAY, IST_OFFSET_NS, MINUTE, SECOND, Block, Fill, Ints, ist
 from alphapanda.instruments import Instrument
 from alphapanda.money import rupees
 from alphapanda.report.stats import drawdowns
@@ -85,11 +85,12 @@ class Timeline:
 
     def _clock(self) -> tuple[list[float], list[str]]:
         begin, end = int(self.first[0]), int(self.last[0])
-        steps = (1, 2, 5, 10, 15, 30, 60, 120, 180)
-        step = next((s for s in steps if (end - begin) <= 8 * s * MINUTE), 240) * MINUTE
+        steps = (2, 5, 10, 15, 30, *(60 * m for m in (1, 2, 5, 10, 15, 30, 60, 120, 180)))
+        step = next((s for s in steps if (end - begin) <= 8 * s * SECOND), 240 * 60) * SECOND
         local = -(-(begin + IST_OFFSET_NS) // step) * step - IST_OFFSET_NS
         moments = list(range(local, end + 1, step))
-        return [(t - begin) / MINUTE for t in moments], [ist(t).strftime("%H:%M") for t in moments]
+        form = "%H:%M" if step >= MINUTE else "%H:%M:%S"
+        return [(t - begin) / MINUTE for t in moments], [ist(t).strftime(form) for t in moments]
 
 
 def thinned(values: Ints, limit: int = POINTS) -> Ints:
@@ -104,7 +105,8 @@ def thinned(values: Ints, limit: int = POINTS) -> Ints:
     return np.array(sorted(picked), np.int64)
 
 
-def _figure(rows: int, height: float, ratios: Sequence[float] | None = None) -> tuple[Chart, list[Axes]]:
+def blank(rows: int, height: float, ratios: Sequence[float] | None = None) -> tuple[Chart, list[Axes]]:
+    """A figure of so many panels below each other; with ``ratios`` of their heights they share the time axis."""
     with mpl.rc_context(cast("Any", _STYLE)):
         figure = Chart(figsize=(9.6, height), layout="constrained", facecolor="none")
         made = figure.subplots(rows, 1, squeeze=False, sharex=ratios is not None, height_ratios=ratios)
@@ -122,7 +124,7 @@ def _figure(rows: int, height: float, ratios: Sequence[float] | None = None) -> 
     return figure, axes
 
 
-def _rupee_axis(ax: Axes, scale: float, count: int, sign: str = "₹") -> None:
+def rupee_axis(ax: Axes, scale: float, count: int, sign: str = "₹") -> None:
     """Label an axis whose values are ``scale`` to the rupee, with Indian grouping and no needless paise."""
 
     def write(value: float, _: int | None = None) -> str:
@@ -136,7 +138,8 @@ def _rupee_axis(ax: Axes, scale: float, count: int, sign: str = "₹") -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(write))
 
 
-def _time_axis(ax: Axes, timeline: Timeline) -> None:
+def time_axis(ax: Axes, timeline: Timeline) -> None:
+    """Write clock times, or dates where there are several, and a line between days."""
     where, labels = timeline.ticks()
 
     def write(_: float, position: int | None = None) -> str:
@@ -149,40 +152,42 @@ def _time_axis(ax: Axes, timeline: Timeline) -> None:
             ax.axvline(day / MINUTE, color=INK, alpha=0.14, linewidth=0.7)
 
 
-def _nothing(message: str) -> Chart:
-    figure, (ax,) = _figure(1, 2.2)
+def nothing(message: str) -> Chart:
+    """A small picture that says why there is none."""
+    figure, (ax,) = blank(1, 2.2)
     ax.set_axis_off()
     ax.text(0.5, 0.5, message, ha="center", va="center", color=INK, fontsize=11, transform=ax.transAxes)
     return figure
 
 
-def _title(ax: Axes, title: str) -> None:
+def titled(ax: Axes, title: str) -> None:
+    """What a panel shows, above it on the left."""
     ax.set_title(title, loc="left", color=INK, fontsize=10, pad=10)
 
 
 def equity(points: list[Mark], capital: int, height: float = 4.6) -> Chart:
     """Equity after charges, and below it the fall from its peak."""
     if len(points) < 2:
-        return _nothing("no equity curve: the run saw no market data")
+        return nothing("no equity curve: the run saw no market data")
     ts = np.array([p.ts for p in points], np.int64)
     values = np.array([p.equity for p in points], np.int64)
     fall, _ = drawdowns(points, capital)
     timeline = Timeline(ts)
     keep = np.union1d(thinned(values, POINTS // 2), thinned(fall, POINTS // 2))
     x, y, under = timeline.place(ts[keep]), values[keep], -fall[keep]
-    figure, (upper, lower) = _figure(2, height, ratios=(3, 1))
+    figure, (upper, lower) = blank(2, height, ratios=(3, 1))
     upper.axhline(capital, color=INK, alpha=0.6, linewidth=0.8, linestyle=(0, (4, 3)))
     upper.plot(x, y, color=LINE, linewidth=1.6, solid_joinstyle="round")
     upper.fill_between(x, y, capital, color=LINE, alpha=0.10, linewidth=0)
     lower.fill_between(x, under, 0, color=FALL, alpha=0.22, linewidth=0)
     lower.plot(x, under, color=FALL, linewidth=1.0)
-    _rupee_axis(upper, 100, 5)
-    _rupee_axis(lower, 100, 2)
-    _time_axis(lower, timeline)
+    rupee_axis(upper, 100, 5)
+    rupee_axis(lower, 100, 2)
+    time_axis(lower, timeline)
     for day in timeline.start[1:-1] if 1 < len(timeline.days) <= 30 else ():
         upper.axvline(day / MINUTE, color=INK, alpha=0.14, linewidth=0.7)
-    _title(upper, "equity after charges")
-    _title(lower, "drawdown")
+    titled(upper, "equity after charges")
+    titled(lower, "drawdown")
     return figure
 
 
@@ -234,8 +239,8 @@ def prices(panels: list[Prices], height: float = 3.4) -> Chart:
     """Price over time, one panel an instrument: a triangle up for each buy, a triangle down for each sell."""
     shown = [p for p in panels if len(p.ts)][:PANELS]
     if not shown:
-        return _nothing("no prices: nothing was traded, or the report has no tape")
-    figure, axes = _figure(len(shown), height * len(shown) if len(shown) == 1 else 2.7 * len(shown))
+        return nothing("no prices: nothing was traded, or the report has no tape")
+    figure, axes = blank(len(shown), height * len(shown) if len(shown) == 1 else 2.7 * len(shown))
     for ax, panel in zip(axes, shown, strict=True):
         _price_panel(ax, panel)
     return figure
@@ -264,9 +269,9 @@ def _price_panel(ax: Axes, panel: Prices) -> None:
         legend = ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=9)
         for text in legend.get_texts():
             text.set_color(INK)
-    _rupee_axis(ax, panel.scale, 5)
-    _time_axis(ax, timeline)
-    _title(ax, title)
+    rupee_axis(ax, panel.scale, 5)
+    time_axis(ax, timeline)
+    titled(ax, title)
 
 
 # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────────────

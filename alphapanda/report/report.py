@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import msgspec
 
 from alphapanda.charges import KINDS
-from alphapanda.errors import UnknownNameError
+from alphapanda.errors import UnknownNameError, ValidationError
 from alphapanda.events import Block, Fill
 from alphapanda.instruments import Instrument
 from alphapanda.orders import DENIED
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import RenderableType
 
+    from alphapanda.report.chain import Chain
     from alphapanda.report.charts import Prices
 
 FRAMES = (
@@ -106,6 +107,7 @@ class Report:
         self.tape = tape
         self.seconds = seconds
         self.settings = settings or {}
+        self.explain: Callable[[Any], Chain] | None = None  # how ``why`` finds out; the run's maker knows
 
     # ── figures ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -291,6 +293,17 @@ class Report:
         stats = msgspec.json.encode({**self.stats, "digest": self.digest})
         (folder / "stats.json").write_bytes(msgspec.json.format(stats) + b"\n")
         return folder
+
+    def why(self, order: Any) -> Chain:
+        """Why an order is as it is: tick, bar, indicators, signal, each rule's verdict, fills, charges; a table and a
+        picture. ``order``: its id, an Order, a row of ``orders``. The ticks are played again up to the decision.
+        """
+        if self.explain is None:
+            raise ValidationError(
+                "this report does not know how its run was made",
+                fix="ask the report that ap.backtest returned, or the run: run.why(order)",
+            )
+        return self.explain(order)
 
     # ── pictures ─────────────────────────────────────────────────────────────────────────────────────────────
 
