@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import alphapanda as ap
+from alphapanda.strategy import Param, Strategy
 
 
-class ByHand(ap.Strategy):
+class ByHand(Strategy):
     """Orders ``quantity`` (negative: sells) at the first tick, at ``limit`` or at the market where it is 0."""
 
-    quantity: int = ap.Param(1, doc="signed")
-    limit: float = ap.Param(0.0, low=0.0, doc="rupees; 0: at the market")
+    quantity: int = Param(1, doc="signed")
+    limit: float = Param(0.0, low=0.0, doc="rupees; 0: at the market")
 
     def on_start(self) -> None:
         self.state.sent = False
