@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from alphapanda.events import Tick
 from alphapanda.strategy import Param, Strategy
 
 
@@ -14,7 +15,7 @@ class ByHand(Strategy):
     def on_start(self) -> None:
         self.state.sent = False
 
-    def on_tick(self, tick: ap.Tick) -> None:
+    def on_tick(self, tick: Tick) -> None:
         if not self.state.sent:
             self.state.sent = True
             send = self.buy if self.quantity > 0 else self.sell
