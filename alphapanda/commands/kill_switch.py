@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import getpass
-import os
 import signal
 import sys
 from collections.abc import Collection, Mapping
@@ -277,8 +275,4 @@ class _Said:
 
 def who() -> str:
     """The person at this terminal, for the audit."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = str(os.getuid())
-    return f"{name} at the command line"
+    return f"{person()} at the command line"
