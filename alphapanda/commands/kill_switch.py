@@ -102,7 +102,8 @@ def _named(namespace: str, account: str | None, said: _Said) -> bool:
     """Closing positions with real money takes the account's id, typed."""
     if _practice(namespace):
         return True
-    from alphapanda.settings import Settings
+    from alphapanda.processes import person
+from alphapanda.settings import Settings
 
     try:
         known = Settings.load().zerodha.user_id
