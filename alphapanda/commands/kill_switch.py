@@ -17,7 +17,7 @@ import msgspec
 
 from alphapanda.clock import monotonic, pause, wait_until, wall_ns
 from alphapanda.errors import AlphaPandaException, InfrastructureError, RedisError, ValidationError
-from alphapanda.processes import children, hub_process
+from alphapanda.processes import children, hub_process, person
 from alphapanda.workspace import Workspace, checked
 
 OK, FAILED = 0, 1
@@ -102,8 +102,7 @@ def _named(namespace: str, account: str | None, said: _Said) -> bool:
     """Closing positions with real money takes the account's id, typed."""
     if _practice(namespace):
         return True
-    from alphapanda.processes import person
-from alphapanda.settings import Settings
+    from alphapanda.settings import Settings
 
     try:
         known = Settings.load().zerodha.user_id
