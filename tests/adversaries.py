@@ -226,14 +226,24 @@ class Hashes(Every):
     """Depends on the order of a set of texts, which every process has its own of."""
 
     def act(self, tick: ap.Tick) -> bool:
-        return next(iter({"a", "b", "c", "d", str(tick.ts)})) < "c"
+        self.state.seen = next(iter({"a", "b", "c", "d", str(tick.ts)}))
+        return self.state.seen < "c"
+
+
+class Process(Every):
+    """Depends on which process it runs in: no two lanes agree."""
+
+    def act(self, tick: ap.Tick) -> bool:
+        self.state.seen = os.getpid()
+        return random.Random(os.getpid() + self.state.n).random() < 0.5
 
 
 class Zone(Every):
     """Depends on the machine's time zone."""
 
     def act(self, tick: ap.Tick) -> bool:
-        return dt.datetime.fromtimestamp(tick.ts / 1e9).hour % 2 == 0
+        self.state.seen = dt.datetime.fromtimestamp(tick.ts / 1e9).hour
+        return self.state.seen % 2 == 0
 
 
 class Cold(ap.Strategy):

@@ -10,13 +10,13 @@ import pytest
 
 import alphapanda as ap
 from alphapanda.errors import DataError, ValidationError
-from alphapanda.examples import OpeningBreakout, VwapReversion
+from alphapanda.examples import OpeningBreakout
 from alphapanda.proofs import checks
 from alphapanda.proofs.case import Case
 from alphapanda.proofs.checks import Found
 from alphapanda.proofs.incident import incident
 from alphapanda.proofs.platform import Platform
-from alphapanda.proofs.proof import Proof, case_of, impurities
+from alphapanda.proofs.proof import case_of, impurities
 from alphapanda.proofs.research import parked, prefix, research
 from alphapanda.proofs.trace import first_difference, seq_of
 from alphapanda.proofs.worker import watched
@@ -57,7 +57,7 @@ def found_by(case: Case, tape: Tape, name: str, folder: Path) -> list[Found]:
     if name == "noise":
         case.keep(folder)
         tape.save(folder / "tape.parquet")
-        return [checks.noise(folder, whole)]
+        return [checks.noise(case, tape, folder, whole)]
     if name == "tick unchanged":
         return [checks.runs_through(whole)]
     return impurities(case, watched(case, tape).touches, 0.0)
@@ -91,6 +91,8 @@ def test_what_depends_on_more_than_the_ticks_is_caught(
     (found,) = found_by(case_of(kind(), ticks), ticks, name, tmp_path)
     assert (found.outcome.name, found.outcome.passed) == (name, False)
     assert found.difference is not None
+    if kind in (adversaries.Hashes, adversaries.Zone):
+        assert "state.seen" in {name for name, _, _ in found.difference.state}
 
 
 @pytest.mark.parametrize(
@@ -125,19 +127,33 @@ def test_lanes_that_part_are_told_at_the_first_row(tape: Tape) -> None:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("made", [OpeningBreakout(), VwapReversion()], ids=lambda s: s.name)
-def test_the_shipped_strategies_are_proved_in_every_lane(made: ap.Strategy, tmp_path: Path) -> None:
+def test_a_shipped_strategy_is_proved_in_every_lane() -> None:
     day = ap.synthetic_day("2026-11-20", seed=7, ticks_per_second=3)
-    proof = ap.prove(made, day, progress=False)
+    proof = ap.prove(OpeningBreakout(), day, progress=False)
     assert proof.passed, proof
-    assert isinstance(proof, Proof)
-    assert {lane.lane: lane.digest for lane in proof.lanes} == dict.fromkeys(
-        ("research", "paper", "shadow"), proof.digest
-    )
-    assert proof.digest == ap.backtest(made, day, **as_gateway()).digest  # type: ignore[arg-type]
+    lanes = dict.fromkeys(("research", "paper", "shadow"), proof.digest)
+    assert {lane.lane: lane.digest for lane in proof.lanes} == lanes
+    assert proof.digest == ap.backtest(OpeningBreakout(), day, **as_gateway()).digest  # type: ignore[arg-type]
     assert len(proof.lanes[0].lines) > 0
-    assert "killed" not in repr(proof) or "each process killed once" in repr(proof)
+    assert "each process killed once" in repr(proof)
     assert "<svg" in proof._repr_html_()
+
+
+@pytest.mark.timeout(180)
+def test_a_strategy_that_knows_its_process_is_not_proved_and_the_lanes_are_told_apart(tape: Tape) -> None:
+    proof = ap.prove(adversaries.Process(), tape, progress=False)
+    assert not proof.passed
+    assert not proof.certificate.passed
+    outcomes = {check.name: check.passed for check in proof.checks}
+    assert not outcomes["same decisions"]
+    assert not outcomes["noise"]
+    assert not outcomes["crash and resume"]
+    found = proof.difference
+    assert found is not None
+    assert found.one_line != found.other_line
+    assert {name for name, _, _ in found.state} >= {"state.seen"}
+    assert proof.park().strategies[0].state.n > 0
+    assert f"first difference at row {found.seq}" in repr(proof)
 
 
 @pytest.mark.timeout(120)

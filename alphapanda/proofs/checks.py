@@ -19,8 +19,8 @@ from alphapanda.clock import monotonic
 from alphapanda.events import DAY, IST_OFFSET_NS, MINUTE, ist, ist_day
 from alphapanda.processes import PYTHON
 from alphapanda.proofs.case import Case
-from alphapanda.proofs.research import cut, late, prefix
-from alphapanda.proofs.trace import Difference, Trace, first_difference, seq_of
+from alphapanda.proofs.research import cut, late, parked, prefix
+from alphapanda.proofs.trace import Difference, Trace, first_difference, seq_of, state_of, told
 from alphapanda.tapes.tape import Tape
 from alphapanda.times import parse_interval
 
@@ -71,7 +71,8 @@ def look_ahead(case: Case, tape: Tape, whole: Trace, rng: random.Random) -> Foun
         seen = msgspec.structs.replace(part, lines=tuple(x for x in part.lines if seq_of(x) < rows))
         if (found := first_difference(due, seen)) is not None:
             detail = f"with the first {rows:,} ticks alone it decides otherwise at row {found.seq:,}: it looks ahead"
-            return judged("look-ahead", False, detail, begun, found)
+            here = state_of(parked(case, tape, rows - 1).strategies[0])
+            return judged("look-ahead", False, detail, begun, told(found, here, part.state))
     return judged("look-ahead", True, f"{len(ends)} prefixes of the tape decide the same", begun)
 
 
@@ -90,22 +91,23 @@ def warm_up(case: Case, tape: Tape) -> Found:
     starts = sorted({max(ts, first) for ts in [*spans, asked] if ts <= trade_from}, reverse=True)
     rows = rows_at(tape, starts)
     whole = late(case, tape, 0, trade_from)
-    enough, difference = first, None
+    enough, difference, short = first, None, 0
     for ts, row in zip(starts, rows, strict=True):
         part = late(case, tape, row, trade_from)
         found = first_difference(whole, part)
         if found is None:
             enough = ts
             break
-        if ts <= max(asked, first):
-            difference = difference or found
+        if ts <= max(asked, first) and difference is None:
+            difference, short = found, row
     span = _span(trade_from - enough)
     where = f"for a run that begins {ist(trade_from):%Y-%m-%d %H:%M}"
     if difference is not None and enough < max(asked, first):
+        stop = difference.seq + 1
+        one, other = (late(case, tape, row, trade_from, stop).state for row in (0, short))
         detail = f"{where}, {span} of history are needed and warmup asks for {declared or 'none'}"
-        return judged(
-            "warm-up", False, f'{detail}: set warmup = "{_warmup(trade_from - enough)}"', begun, difference
-        )
+        fix = f'set warmup = "{_warmup(trade_from - enough)}"'
+        return judged("warm-up", False, f"{detail}: {fix}", begun, told(difference, one, other))
     return judged("warm-up", True, f"{where}, {span} of history are enough", begun)
 
 
@@ -134,7 +136,7 @@ def _warmup(ns: int) -> str:
 # ── in other processes ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def noise(folder: Path, whole: Trace) -> Found:
+def noise(case: Case, tape: Tape, folder: Path, whole: Trace) -> Found:
     """Three processes with other time zones, hash seeds, wall clocks and block sizes decide the same."""
     begun = monotonic()
     started = [
@@ -146,6 +148,11 @@ def noise(folder: Path, whole: Trace) -> Found:
             detail = (
                 f"with TZ={zone}, PYTHONHASHSEED={seed} and blocks of {size:,} ticks it decides otherwise"
             )
+            here = state_of(parked(case, tape, found.seq).strategies[0])
+            there = finished(
+                start_worker(folder, "noise", str(size), str(found.seq + 1), TZ=zone, PYTHONHASHSEED=seed)
+            )
+            found = told(found, here, msgspec.msgpack.decode(there, type=Trace).state)
             return judged("noise", False, f"{detail} at row {found.seq:,}", begun, found)
     zones = ", ".join(zone for zone, _, _ in NOISE)
     return judged(

@@ -105,7 +105,7 @@ class Incident:
             lines += [f"  {line}" for line in str(self.difference).splitlines()]
         if self.fills:
             lines += ["", *_table(self.fills)]
-            lines.append(f"  slippage {_money(sum(f.slippage for f in self.fills))}, {self._paper()}")
+            lines.append(f"  {self._total()}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -115,12 +115,14 @@ class Incident:
         return (
             f'<style>{html.CSS}</style><div class="ap"><h3>{html.esc(repr(self).splitlines()[0])}</h3>'
             f"{html.table(self.checks, checks)}{found}{html.table(self.fills, COLUMNS)}"
-            f"<p>{html.esc(self._paper())}</p></div>"
+            f"<p>{html.esc(self._total())}</p></div>"
         )
 
-    def _paper(self) -> str:
+    def _total(self) -> str:
         known = [f.paper_slippage for f in self.fills if f.paper_slippage is not None]
-        return f"paper {_money(sum(known))} on {len(known)} of {len(self.fills)} orders"
+        real, paper = _money(sum(f.slippage for f in self.fills)), _money(sum(known))
+        count = f"{len(known)} of {len(self.fills)} orders"
+        return f"slippage ₹{real}, on paper ₹{paper} ({count} fill there); what is positive cost us"
 
 
 COLUMNS = [
@@ -130,8 +132,8 @@ COLUMNS = [
     Column("decided at", lambda f: text.decimal(f.decided, 2), "n"),
     Column("filled at", lambda f: text.decimal(f.real, 2), "n"),
     Column("paper", lambda f: "" if f.paper is None else text.decimal(f.paper, 2), "n"),
-    Column("slippage", lambda f: _money(f.slippage), "n"),
-    Column("on paper", lambda f: "" if f.paper_slippage is None else _money(f.paper_slippage), "n"),
+    Column("slippage ₹", lambda f: _money(f.slippage), "n"),
+    Column("on paper ₹", lambda f: "" if f.paper_slippage is None else _money(f.paper_slippage), "n"),
     Column("seconds", lambda f: "" if f.seconds is None else text.decimal(f.seconds, 2), "n"),
 ]
 
@@ -155,22 +157,26 @@ def incident(workspace: Workspace, run: str, settings: Settings) -> Incident:
 
     Raises ConfigurationError for a run whose folder or ticks are gone.
     """
-    begun, folder = monotonic(), workspace.runs / run
-    try:
-        spec = RunSpec.read(folder)
-        source = (folder / "strategy.py").read_text("utf-8")
-    except OSError:
-        raise ConfigurationError(
-            f"there is no run {run} in {workspace.root}", fix="`alphapanda status` lists them"
-        ) from None
+    begun = monotonic()
+    spec, source = _of(workspace, run)
     known = replies(workspace.journal(spec.namespace), run)
-    requests = [msgspec.msgpack.decode(body, type=Request) for body, _ in known.values()]
-    recorded = _trace("record", requests)
-    played = _play(workspace, spec, source, folder, Answers(dict(known)))
+    recorded = _trace("record", [msgspec.msgpack.decode(body, type=Request) for body, _ in known.values()])
+    played = played_again(workspace, run)
     result = played.engine.outcome()
     derived = Trace.of("derived", result)
     checks = [_module(spec, source), _decisions(recorded, derived, played, monotonic() - begun)]
     return Incident(spec, recorded, derived, checks, _fills(workspace, spec, result, settings))
+
+
+def _of(workspace: Workspace, run: str) -> tuple[RunSpec, str]:
+    """A run's spec and module."""
+    folder = workspace.runs / run
+    try:
+        return RunSpec.read(folder), (folder / "strategy.py").read_text("utf-8")
+    except OSError:
+        raise ConfigurationError(
+            f"there is no run {run} in {workspace.root}", fix="`alphapanda status` lists them"
+        ) from None
 
 
 def _trace(lane: str, requests: list[Request]) -> Trace:
@@ -179,18 +185,24 @@ def _trace(lane: str, requests: list[Request]) -> Trace:
     return Trace(lane=lane, lines=lines, digest=chain_digest(lines))
 
 
-def _play(workspace: Workspace, spec: RunSpec, source: str, folder: Path, answers: Answers) -> Run:
-    """Play the run's frames until its last answer has been given."""
+def played_again(workspace: Workspace, run: str, row: int | None = None) -> Run:
+    """Play a run's frames with the answers on record, through a row of the tape, or until the last of them has been
+    given."""
+    spec, source = _of(workspace, run)
+    folder, answers = workspace.runs / run, Answers(replies(workspace.journal(spec.namespace), run))
     strategy = load(source, spec.class_name, folder / "strategy.py")(name=spec.name, **spec.parameters)
     strategy.symbols = spec.symbols or strategy.symbols
     with contextlib.closing(TapeLog(workspace.tapes)) as log:
-        run = Run(spec, strategy, log, Recorded(answers), folder, keeps=False)
+        again = Run(spec, strategy, log, Recorded(answers), folder, keeps=False)
         with contextlib.suppress(Ended):
             for frame in log.read(max(spec.warm_from, 0)):
-                if not answers.left():
+                if row is None and not answers.left():
                     break
-                run.step([frame])
-    return run
+                if row is not None and frame.end > row:
+                    again.engine.step(frame.block.rows(0, max(0, row + 1 - frame.block.first)))
+                    break
+                again.step([frame])
+    return again
 
 
 def _module(spec: RunSpec, source: str) -> Outcome:

@@ -25,7 +25,7 @@ from alphapanda.errors import AlphaPandaException, InfrastructureError
 from alphapanda.hub.client import HubClient, ensure_hub
 from alphapanda.processes import children, hub_process, mark
 from alphapanda.proofs.case import Case
-from alphapanda.proofs.trace import Trace
+from alphapanda.proofs.trace import Trace, state_of
 from alphapanda.requests import Request
 from alphapanda.result import canonical_lines, chain_digest
 from alphapanda.state.journal import replies
@@ -124,6 +124,12 @@ class Platform:
             rows=rows,
             seconds=seconds,
         )
+
+    def state_at(self, run: str, row: int) -> dict[str, str]:
+        """What a run's strategy held right after a row: played again with the answers on record."""
+        from alphapanda.proofs.incident import played_again
+
+        return state_of(played_again(self.workspace, run, row).strategy)
 
     def _played(self, run: str, namespace: str, rows: int) -> bool:
         feed, shown = self.document("health:feed"), self.document(f"{namespace}:run:{run}")

@@ -31,7 +31,7 @@ from alphapanda.proofs.crashes import crash_resume
 from alphapanda.proofs.platform import PAPER, SHADOW, Platform
 from alphapanda.proofs.purity import INSTEAD, Touch
 from alphapanda.proofs.research import parked, research
-from alphapanda.proofs.trace import Difference, Trace, first_difference, state_difference, state_of
+from alphapanda.proofs.trace import Difference, Trace, first_difference, state_of, told
 from alphapanda.proofs.worker import Watched
 from alphapanda.settings import Settings
 from alphapanda.signing import Signer
@@ -111,8 +111,8 @@ def _proved(case: Case, tape: Tape, folder: Path, draw: int, patience: float, sa
     rng = random.Random(f"{draw}:{case.capsule.digest}")
     with ThreadPoolExecutor(3, thread_name_prefix="proof") as pool:
         waiting: dict[str, Future[Any]] = {
-            "paper and shadow": pool.submit(_lanes, case, tape, path, patience),
-            "noise": pool.submit(checks.noise, folder, whole),
+            "paper and shadow": pool.submit(_lanes, case, tape, path, whole, patience),
+            "noise": pool.submit(checks.noise, case, tape, folder, whole),
             "purity": pool.submit(_pure, case, folder),
             "crash and resume": pool.submit(crash_resume, case, tape, folder, rng, patience),
         }
@@ -124,9 +124,9 @@ def _proved(case: Case, tape: Tape, folder: Path, draw: int, patience: float, sa
         for name, future in waiting.items():
             say(name)
             results[name] = future.result()
-    lanes: list[Trace] = [whole, *results["paper and shadow"]]
-    found += [_alike(lanes), results["noise"], *results["purity"], results["crash and resume"]]
-    return Proof(case, tape, tuple(lanes), tuple(found), round(monotonic() - begun, 1))
+    lanes, alike = results["paper and shadow"]
+    found += [alike, results["noise"], *results["purity"], results["crash and resume"]]
+    return Proof(case, tape, (whole, *lanes), tuple(found), round(monotonic() - begun, 1))
 
 
 def _inline(
@@ -136,24 +136,23 @@ def _inline(
     yield "warm-up", lambda: checks.warm_up(case, tape)
 
 
-def _lanes(case: Case, tape: Tape, path: Path, patience: float) -> list[Trace]:
-    """Paper and shadow, on the same stream."""
+def _lanes(case: Case, tape: Tape, path: Path, whole: Trace, patience: float) -> tuple[list[Trace], Found]:
+    """Paper and shadow, on the same stream; and whether they made research's decisions."""
+    begun = monotonic()
     with Platform(path, 2) as platform:
         runs = [(namespace, platform.start(case, namespace)) for namespace in (PAPER, SHADOW)]
-        return [platform.finish(run, namespace, tape.rows, patience) for namespace, run in runs]
-
-
-def _alike(lanes: list[Trace]) -> Found:
-    """Research, paper and shadow made the same decisions."""
-    begun = monotonic()
-    for lane in lanes[1:]:
-        if (found := first_difference(lanes[0], lane)) is not None:
-            return checks.judged(
-                "same decisions", False, f"{lane.lane} differs at row {found.seq:,}", begun, found
-            )
-        if lane.halted and not lanes[0].halted:
-            return checks.judged("same decisions", False, f"{lane.lane} was halted: {lane.halted}", begun)
-    return checks.judged("same decisions", True, f"digest {lanes[0].digest} in all three lanes", begun)
+        lanes = [platform.finish(run, namespace, tape.rows, patience) for namespace, run in runs]
+        for lane, (_, run) in zip(lanes, runs, strict=True):
+            if (found := first_difference(whole, lane)) is not None:
+                here = state_of(parked(case, tape, found.seq).strategies[0])
+                found = told(found, here, platform.state_at(run, found.seq))
+                detail = f"{lane.lane} differs at row {found.seq:,}"
+                return lanes, checks.judged("same decisions", False, detail, begun, found)
+            if lane.halted and not whole.halted:
+                detail = f"{lane.lane} was halted: {lane.halted}"
+                return lanes, checks.judged("same decisions", False, detail, begun)
+    detail = f"digest {whole.digest} in all three lanes"
+    return lanes, checks.judged("same decisions", True, detail, begun)
 
 
 def _pure(case: Case, folder: Path) -> list[Found]:
@@ -205,25 +204,18 @@ class Proof:
         """The decision digest of the research lane."""
         return self.lanes[0].digest
 
-    @cached_property
+    @property
     def difference(self) -> Difference | None:
-        """The first difference that a check met, with what the strategy held there in research and after the prefix
-        that ends there."""
-        found = next((one.difference for one in self._found if one.difference is not None), None)
-        if found is None:
-            return None
-        here = state_of(self.park(found.seq).strategies[0])
-        before = state_of(self.park(max(0, found.seq - 1)).strategies[0])
-        return msgspec.structs.replace(found, state=state_difference(here, before))
+        """The first difference that a check met, with what the strategy held in both lanes there."""
+        return next((one.difference for one in self._found if one.difference is not None), None)
 
     def park(self, row: int | None = None) -> Engine:
         """An engine that stands right after a row of the tape (the first difference's, by default): look at
         ``.strategies[0]``, its state, books (``.desk.books[0]``) and orders (``.desk.orders``)."""
         if row is None:
-            found = next((one.difference for one in self._found if one.difference is not None), None)
-            if found is None:
+            if self.difference is None:
                 raise ValidationError("no lane differs", fix="say at which row: proof.park(1000)")
-            row = found.seq
+            row = self.difference.seq
         return parked(self.case, self.tape, row)
 
     @cached_property

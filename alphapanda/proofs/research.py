@@ -41,20 +41,21 @@ def research(
     return Trace.of(lane, engine.finish(), engine.strategies[0], monotonic() - begun)
 
 
-def prefix(case: Case, tape: Tape, rows: int) -> Trace:
-    """The first ``rows`` ticks and nothing after them."""
+def prefix(case: Case, tape: Tape, rows: int, size: int = ROWS) -> Trace:
+    """The first ``rows`` ticks and nothing after them, in blocks of ``size``."""
     engine = engine_of(case, tape)
-    for block in cut(tape, 0, rows):
+    for block in cut(tape, 0, rows, size):
         engine.step(block)
     return Trace.of(f"{rows} rows", engine.outcome(), engine.strategies[0])
 
 
-def late(case: Case, tape: Tape, first: int, trade_from: int) -> Trace:
+def late(case: Case, tape: Tape, first: int, trade_from: int, stop: int = -1) -> Trace:
     """The tape from row ``first`` on, trading from a time, as a run would that began then. Rows keep their number."""
     engine = engine_of(case, tape, trade_from=trade_from)
-    for block in cut(tape, first, tape.rows):
+    for block in cut(tape, first, tape.rows if stop < 0 else stop):
         engine.step(block)
-    return Trace.of(f"from row {first}", engine.finish(), engine.strategies[0])
+    result = engine.finish() if stop < 0 else engine.outcome()
+    return Trace.of(f"from row {first}", result, engine.strategies[0])
 
 
 def parked(case: Case, tape: Tape, row: int) -> Engine:
@@ -67,9 +68,9 @@ def parked(case: Case, tape: Tape, row: int) -> Engine:
     return engine
 
 
-def cut(tape: Tape, start: int, stop: int) -> Iterator[Block]:
+def cut(tape: Tape, start: int, stop: int, size: int = ROWS) -> Iterator[Block]:
     """Rows [start, stop) of a tape, with the numbers they have in the whole of it."""
-    for block in tape.blocks(ROWS):
+    for block in tape.blocks(size):
         low, high = max(0, start - block.first), min(len(block), stop - block.first)
         if low < high:
             yield block if (low, high) == (0, len(block)) else block.rows(low, high)

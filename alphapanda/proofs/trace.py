@@ -100,6 +100,11 @@ def _text(value: Any) -> str:
     return (f"<{type(value).__name__}>" if " at 0x" in shown else shown)[:400]
 
 
+def told(difference: Difference, one: dict[str, str], other: dict[str, str]) -> Difference:
+    """The difference with what the strategy held in both lanes when they parted."""
+    return msgspec.structs.replace(difference, state=state_difference(one, other))
+
+
 def state_difference(one: dict[str, str], other: dict[str, str]) -> tuple[tuple[str, str, str], ...]:
     """Names whose values differ."""
     names = sorted({*one, *other})

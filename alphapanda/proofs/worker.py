@@ -1,4 +1,4 @@
-"""A process that plays a case by itself: ``python -m alphapanda.proofs.worker FOLDER noise|purity [BLOCK SIZE]``.
+"""A process that plays a case: ``python -m alphapanda.proofs.worker FOLDER noise|purity [BLOCK SIZE [ROWS]]``.
 
 The folder holds ``case.msgpack`` and ``tape.parquet``; what it found goes to standard output as msgpack.
 """
@@ -13,7 +13,7 @@ import msgspec
 from alphapanda.capsules.values import Comparison
 from alphapanda.proofs.case import FILE, Case
 from alphapanda.proofs.purity import GLOBAL, Touch, Watch, changer
-from alphapanda.proofs.research import research
+from alphapanda.proofs.research import prefix, research
 from alphapanda.proofs.trace import Trace
 from alphapanda.strategy import Strategy
 from alphapanda.tapes.tape import Tape
@@ -54,9 +54,14 @@ def main() -> int:
     """See the module."""
     folder, what = Path(sys.argv[1]), sys.argv[2]
     case, tape = Case.read(folder / "case.msgpack"), Tape.open(folder / "tape.parquet")
-    found = (
-        watched(case, tape) if what == "purity" else research(case, tape, size=int(sys.argv[3]), lane=what)
-    )
+    numbers = [int(word) for word in sys.argv[3:]]
+    found: Watched | Trace
+    if what == "purity":
+        found = watched(case, tape)
+    elif len(numbers) == 1:
+        found = research(case, tape, size=numbers[0], lane=what)
+    else:
+        found = prefix(case, tape, numbers[1], numbers[0])
     sys.stdout.buffer.write(msgspec.msgpack.encode(found))
     return 0
 
