@@ -182,13 +182,13 @@ def test_doctor_finds_and_ends_orphans(desk: Desk) -> None:
     assert (found["hub"].state, found["sockets"].state) == ("ok", "ok")
     assert f"ready, process {desk.hub.pid}" in found["hub"].shown
     desk.workspace.hub_socket.chmod(0o666)
-    assert next(row for row in findings(today) if row.what == "sockets").state == "missing"
+    assert next(row for row in findings(today) if row.what == "sockets").state == "failed"
     desk.workspace.hub_socket.chmod(0o600)
     gateway = desk.child("gateway:paper")
     desk.hub.signal(signal.SIGKILL)
     desk.until(lambda: children(desk.workspace) == [gateway])
     row = next(row for row in findings(today) if row.what == "orphans")
-    assert row.state == "missing"
+    assert row.state == "failed"
     assert str(gateway.pid) in row.shown
     assert "--reap" in row.fix
     rows = {row.what: row for row in findings(today, reap=True)}
@@ -206,7 +206,7 @@ def test_doctor_asks_a_running_server_whether_it_keeps_its_data(
     assert (row.state, row.fix) == ("ok", "")
     own_valkey.config("maxmemory-policy", "allkeys-lru")
     row = next(row for row in findings(today) if row.what == "server keeps data")
-    assert row.state == "optional"
+    assert row.state == "warning"
     assert "maxmemory-policy is allkeys-lru" in row.fix
 
 
