@@ -491,6 +491,17 @@ def test_the_picture_fits_and_shows_what_matters(width: int) -> None:
     assert "\u202e" not in out
 
 
+@pytest.mark.parametrize("width", [72, 80])
+def test_a_narrow_picture_cuts_no_figure(width: int) -> None:
+    console = Console(width=width, color_system=None)
+    with console.capture() as caught:
+        console.print(picture(full(), 3_600 * 10**9))
+    row = next(line for line in caught.get().splitlines() if "-₹12,34,567.89" in line)
+    for expected in ("paper", "running", "12,345", "9,999", "0.1 s"):
+        assert expected in row, expected
+    assert "…" not in row
+
+
 def test_an_empty_picture_is_no_fault() -> None:
     bare = {**full(), "children": [], "runs": [], "halts": {}}
     bare["server"] = {**bare["server"], "embedded": False, "alive": None, "pid": None}
