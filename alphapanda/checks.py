@@ -1,7 +1,8 @@
-"""What was looked at, how it stands, and what to do about it: rows of a preflight, a verification, a promotion."""
+"""What was looked at, how it stands, and what to do about it: rows of a doctor, a preflight, a promotion, a proof."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -10,13 +11,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 State = Literal["ok", "warning", "failed"]
+Looks = Mapping[State, tuple[str, str]]
+"""How a state is shown: its word and its style."""
 
-
-LOOKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "failed": ("failed", "bold red")}
+LOOKS: Looks = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "failed": ("failed", "bold red")}
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One row. ``failed`` means do not trade; ``warning`` is for a person to judge."""
+    """One row. ``failed`` means do not go on; ``warning`` is for a person to judge."""
 
     what: str
     state: State
@@ -30,7 +32,7 @@ def worse(checks: list[Check]) -> State:
     return "failed" if "failed" in states else "warning" if "warning" in states else "ok"
 
 
-def table(checks: list[Check]) -> Table:
+def table(checks: list[Check], looks: Looks = LOOKS) -> Table:
     """The rows in colour, each fix below what it mends."""
     from rich.table import Table
     from rich.text import Text
@@ -44,5 +46,5 @@ def table(checks: list[Check]) -> Table:
         shown = Text(clean(check.shown))
         if check.fix:
             shown.append(f"\nfix: {clean(check.fix)}", "bright_black")
-        made.add_row(Text(*LOOKS[check.state]), Text(check.what, "bold", no_wrap=True), shown)
+        made.add_row(Text(*looks[check.state]), Text(check.what, "bold", no_wrap=True), shown)
     return made

@@ -17,18 +17,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from alphapanda.clock import pause
+from alphapanda.errors import InfrastructureError
+from alphapanda.hub.client import HubClient
 from alphapanda.workspace import RunSpec, Workspace
 from tests.test_notebook_client import CELL, CONNECT, hub, until
-from tests.test_notebooks import browser_page, chromium, jupyterlab
+from tests.test_notebooks import browser_page, chromium, jupyterlab, use_theme
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 KERNELS = ("6.31", "7.3", "7.4")  # each routes widget messages in another way
-LOOP = "import time\nend = time.time() + {}\nwhile time.time() < end:\n    pass"
-HELD = "import ctypes\nctypes.PyDLL(None).sleep({})"  # one C call that does not let go of the interpreter
-NAME = "scratch.ipynb"
+LOOP = """import os, time
+while not os.path.exists({!r}):
+    end = time.time() + 0.5
+    while time.time() < end:
+        pass"""
+HELD = "import ctypes\nctypes.PyDLL(None).open({!r}, 0)"  # one C call that does not let go of the interpreter
 ASKED = r"n => /\[[*\d]+\]/.test(document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')[n].textContent)"
 
 
@@ -58,8 +63,8 @@ def search_path(wanted: str, folder: Path) -> str:
 class Lab:
     """A notebook in a browser: cells are run one by one."""
 
-    def __init__(self, page: Page, place: Path, outside: list[str]) -> None:
-        self.page, self.place, self.outside = page, place, outside
+    def __init__(self, page: Page, file: Path, outside: list[str]) -> None:
+        self.page, self.file, self.outside = page, file, outside
 
     def cell(self, number: int) -> Locator:
         return self.page.locator(".jp-CodeCell").nth(number)
@@ -100,53 +105,81 @@ class Lab:
         )
         return card
 
-    def state(self, run: str) -> str:
-        """What the hub says, without kernel and browser."""
-        return RunSpec.read(Workspace(self.place).runs / run).state
+    def state(self, name: str) -> str:
+        """What the hub says of the newest run of this name, without kernel and browser."""
+        runs = Workspace(self.file.parent).runs.glob(f"{name}-*")
+        return RunSpec.read(max(runs, key=lambda run: int(run.name.rpartition("-")[2]))).state
 
     def picture(self, name: str, tmp_path: Path) -> None:
         for place in (tmp_path, *(Path(p) for p in (os.environ.get("ALPHAPANDA_PICTURES"),) if p)):
             self.page.screenshot(path=place / f"{name}.png")
 
 
-@contextmanager
-def lab(
-    tmp_path: Path, cells: list[str], python_path: str = "", theme: str = "JupyterLab Light"
-) -> Iterator[Lab]:
-    """JupyterLab over a workspace of its own, showing a notebook with these cells and an idle kernel."""
+class Desk:
+    """One workspace with its hub, one JupyterLab and one browser: what takes long to start, for all tests here."""
+
+    def __init__(
+        self, tmp_path: Path, place: Path, server: tuple[str, str], page: Page, outside: list[str]
+    ) -> None:
+        self.tmp_path, self.place, self.outside = tmp_path, place, outside
+        self.url, self.token = server
+        self.context = page.context
+        self.shown = 0
+
+    @contextmanager
+    def lab(self, cells: list[str], python_path: str = "", theme: str = "JupyterLab Light") -> Iterator[Lab]:
+        """A notebook with these cells in a page of its own, its kernel idle; its kernel and its runs end with it."""
+        self.shown += 1
+        name, file = f"tested{self.shown}", self.place / f"scratch{self.shown}.ipynb"
+        spec = {"name": name, "display_name": name, "language": "python"}
+        file.write_text(json.dumps(notebook(cells, spec)))
+        kernel = self.tmp_path / "jupyter_data_dir" / "kernels" / name
+        kernel.mkdir(parents=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        env = {"ALPHAPANDA_HOME": str(self.place), "PYTHONPATH": python_path, "PYTHONWARNINGS": "ignore"}
+        (kernel / "kernel.json").write_text(json.dumps({**spec, "argv": argv, "env": env}))
+        use_theme(theme, self.tmp_path)
+        self.outside.clear()
+        page = self.context.new_page()
+        try:
+            page.goto(f"{self.url}lab/workspaces/auto-t/tree/{file.name}?reset&token={self.token}")
+            page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", timeout=60_000)
+            page.wait_for_selector("text=Kernel status: Idle", state="attached", timeout=60_000)
+            page.keyboard.press("Control+b")  # without the list of files
+            page.wait_for_timeout(2_000)  # a run asked for earlier is lost
+            yield Lab(page, file, self.outside)
+        finally:
+            page.close()
+            self.tidy()
+
+    def tidy(self) -> None:
+        """End every kernel and every run."""
+        known, kernels = {"Authorization": f"token {self.token}"}, f"{self.url}api/kernels"
+        for one in self.context.request.get(kernels, headers=known).json():
+            self.context.request.delete(f"{kernels}/{one['id']}", headers=known)
+        with suppress(InfrastructureError):  # no cell has started the hub
+            HubClient(Workspace(self.place)).ask({"do": "stop_all"})
+
+
+def notebook(cells: list[str], spec: dict[str, str]) -> dict[str, Any]:
+    """A notebook as a file holds it."""
+    empty = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    made = [{**empty, "id": f"c{i}", "source": cell} for i, cell in enumerate(cells)]
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": spec}, "cells": made}
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     chromium()
+    tmp_path = tmp_path_factory.mktemp("desk")
     place = tmp_path / "place"
     place.mkdir()
-    made = [
-        {
-            "cell_type": "code",
-            "id": f"c{i}",
-            "metadata": {},
-            "source": cell,
-            "outputs": [],
-            "execution_count": None,
-        }
-        for i, cell in enumerate(cells)
-    ]
-    spec = {"name": "tested", "display_name": "tested", "language": "python"}
-    book = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": spec}, "cells": made}
-    (place / NAME).write_text(json.dumps(book))
-    kernel = tmp_path / "jupyter_data_dir" / "kernels" / "tested"
-    kernel.mkdir(parents=True)
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    env = {"ALPHAPANDA_HOME": str(place), "PYTHONPATH": python_path, "PYTHONWARNINGS": "ignore"}
-    (kernel / "kernel.json").write_text(json.dumps({**spec, "argv": argv, "env": env}))
     with (
         hub(place),
-        jupyterlab(place, tmp_path, theme) as (url, token),
+        jupyterlab(place, tmp_path) as server,
         browser_page(tmp_path, 900) as (page, outside),
     ):
-        page.goto(f"{url}lab/workspaces/auto-t/tree/{NAME}?reset&token={token}")
-        page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", timeout=60_000)
-        page.wait_for_selector("text=Kernel status: Idle", state="attached", timeout=60_000)
-        page.keyboard.press("Control+b")  # without the list of files
-        page.wait_for_timeout(2_000)  # a run asked for earlier is lost
-        yield Lab(page, place, outside)
+        yield Desk(tmp_path, place, server, page, outside)
 
 
 def show(name: str, **options: Any) -> str:
@@ -155,13 +188,15 @@ def show(name: str, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("wanted", KERNELS)
-def test_stop_works_while_the_kernel_is_busy(wanted: str, kernels: Path, tmp_path: Path) -> None:
+def test_stop_works_while_the_kernel_is_busy(wanted: str, kernels: Path, desk: Desk, tmp_path: Path) -> None:
     path = search_path(wanted, kernels)
+    enough, gate = tmp_path / "enough", tmp_path / "gate"
+    os.mkfifo(gate)
     cells = [
         f"import ipykernel\nprint(ipykernel.__version__)\n{CONNECT}\n{CELL}",
-        show("Loop"), show("Held"), LOOP.format(12), HELD.format(14),
+        show("Loop"), show("Held"), LOOP.format(str(enough)), HELD.format(bytes(gate)),
     ]  # fmt: skip
-    with lab(tmp_path, cells, path) as it:
+    with desk.lab(cells, path) as it:
         it.run(0)
         assert it.cell(0).locator(".jp-OutputArea").inner_text().strip().startswith(f"{wanted}.")
         it.run(1)
@@ -172,34 +207,36 @@ def test_stop_works_while_the_kernel_is_busy(wanted: str, kernels: Path, tmp_pat
         pause(1.0)
         figures = loop.locator(".ap-foot").inner_text()
         until(lambda: loop.locator(".ap-foot").inner_text() != figures)  # it lives while the cell computes
-        seconds = pressed(it, loop, "loop-1", "Stop, keep positions")
+        seconds = pressed(it, loop, "loop", "Stop, keep positions")
         assert it.busy(3)
         until(lambda: loop.get_attribute("data-state") == "stopped")
         assert it.busy(3)
         told(wanted, "pure Python loop", seconds)
+        enough.touch()
         it.finish(3)
 
         it.start(4)
         pause(1.5)
-        seconds = pressed(it, held, "held-1", "Stop, keep positions")
+        seconds = pressed(it, held, "held", "Stop, keep positions")
         until(lambda: "Stopped by the hub" in held.inner_text() or not it.busy(4))
         assert it.busy(4), "it waited for the C call"
         assert held.get_attribute("data-state") == "stopped"
         assert held.locator(".ap-state").inner_text().strip() == "stopped"
         told(wanted, "one long C call", seconds)
         it.picture(f"card-held-{wanted}", tmp_path)
+        os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))  # somebody still waits for it
         it.finish(4)
         until(lambda: held.get_attribute("data-state") == "stopped")
         assert it.outside == []
 
 
-def pressed(it: Lab, card: Locator, run: str, answer: str) -> float:
+def pressed(it: Lab, card: Locator, name: str, answer: str) -> float:
     """Press Stop and the confirmation; seconds from there to the run's end as the hub tells it."""
     card.get_by_role("button", name="Stop", exact=True).click()
     choice = card.get_by_role("button", name=answer)
     (choice if choice.count() else card.locator(".ap-ask").get_by_role("button").first).click()
     began = time.monotonic()
-    until(lambda: it.state(run) == "stopped", 30)
+    until(lambda: it.state(name) == "stopped", 30)
     return time.monotonic() - began
 
 
@@ -209,10 +246,10 @@ def told(wanted: str, while_: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_the_card_follows_its_run(theme: str, tmp_path: Path) -> None:
+def test_the_card_follows_its_run(theme: str, desk: Desk, tmp_path: Path) -> None:
     talking = CONNECT.replace("quiet=True", "")
     cells = [f"{talking}\n{CELL}", show("Cards"), "await Cards.wait(fills=3, seconds=60)"]
-    with lab(tmp_path, cells, theme=theme) as it:
+    with desk.lab(cells, theme=theme) as it:
         frames: list[str] = []
         it.run(0)
         it.run(1)
@@ -251,7 +288,7 @@ def test_the_card_follows_its_run(theme: str, tmp_path: Path) -> None:
         assert 2 <= shown <= 14
 
         it.page.keyboard.press("Control+s")
-        until(lambda: "Cards" in (it.place / NAME).read_text() and "ap-live" in (it.place / NAME).read_text())
+        until(lambda: all(word in it.file.read_text() for word in ("Cards", "ap-live")))
         it.page.reload()  # another page over the same kernel
         again = it.card(1)
         assert "₹–" not in again.inner_text()
@@ -259,7 +296,7 @@ def test_the_card_follows_its_run(theme: str, tmp_path: Path) -> None:
         it.page.keyboard.press("Enter")
         it.page.keyboard.press("Enter")
         until(lambda: again.get_attribute("data-state") == "stopped")
-        assert it.state("cards-1") == "stopped"
+        assert it.state("cards") == "stopped"
         assert again.get_by_role("button", name="Stop", exact=True).is_hidden()
         it.picture(f"card-stopped-{theme.split()[1].lower()}", tmp_path)
         assert it.outside == []
@@ -272,13 +309,13 @@ COUNT = """() => {
 }"""
 
 
-def test_a_dead_kernel_and_a_halted_strategy_look_like_it(tmp_path: Path) -> None:
+def test_a_dead_kernel_and_a_halted_strategy_look_like_it(desk: Desk, tmp_path: Path) -> None:
     broken = CELL.replace("class Turn", "class Broken").replace("self.gap * 10**9", "10**9 // (self.gap - 4)")
     cells = [
         f"{CONNECT}\n{broken}", "run = await session.run(Broken())\nrun", "await run.wait(until='halted', seconds=60)",
         f"{CELL}\n{show('Alone')}", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
     ]  # fmt: skip
-    with lab(tmp_path, cells) as it:
+    with desk.lab(cells) as it:
         it.run(0)
         it.run(1)
         it.run(2)
@@ -291,7 +328,7 @@ def test_a_dead_kernel_and_a_halted_strategy_look_like_it(tmp_path: Path) -> Non
         it.start(4)
         until(lambda: alone.get_attribute("data-stale") is not None, 60)
         until(lambda: "has ended" in alone.locator(".ap-said").inner_text())
-        until(lambda: it.state("alone-1") == "stopped", 40)
+        until(lambda: it.state("alone") == "stopped", 40)
         it.picture("card-dead-kernel", tmp_path)
 
 

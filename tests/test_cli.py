@@ -254,7 +254,7 @@ def test_doctor_says_where_the_rulebook_ends() -> None:
     import datetime as dt
 
     (row,) = [f for f in doctor.findings(dt.date(2049, 1, 4)) if f.what == "rulebook"]
-    assert row.state == "optional"
+    assert row.state == "warning"
     assert "2049" in row.shown
     assert row.fix
 
@@ -266,7 +266,7 @@ def test_a_check_that_breaks_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("gone")
 
     monkeypatch.setattr(doctor, "_machine", breaks)
-    (row,) = [f for f in doctor.findings(dt.date(2026, 11, 20)) if f.state == "missing"]
+    (row,) = [f for f in doctor.findings(dt.date(2026, 11, 20)) if f.state == "failed"]
     assert row.shown == "OSError: gone"
 
 

@@ -159,14 +159,19 @@ def copy_without_outputs(path: Path, folder: Path) -> None:
     (folder / path.name).write_text(json.dumps(book), encoding="utf-8")
 
 
-@contextmanager
-def jupyterlab(folder: Path, tmp_path: Path, theme: str = "JupyterLab Light") -> Iterator[tuple[str, str]]:
-    """A server over ``folder`` on a port of its own; its address and token. It and its kernels end with the block."""
+def use_theme(theme: str, tmp_path: Path) -> None:
+    """For pages that JupyterLab shows from now on; with it the other settings of the person who opens it."""
     settings = tmp_path / "jupyter_config_dir" / "lab" / "user-settings" / "@jupyterlab"
     for name, values in {**LAB, "apputils-extension/themes": {"theme": theme}}.items():
         file = settings / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values), encoding="utf-8")
+
+
+@contextmanager
+def jupyterlab(folder: Path, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A server over ``folder`` on a port of its own; its address and token. It and its kernels end with the block."""
+    use_theme("JupyterLab Light", tmp_path)
     environment = surroundings(tmp_path)
     del environment["JUPYTER_NO_CONFIG"]
     with (tmp_path / "server.log").open("wb") as log:

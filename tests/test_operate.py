@@ -182,13 +182,13 @@ def test_doctor_finds_and_ends_orphans(desk: Desk) -> None:
     assert (found["hub"].state, found["sockets"].state) == ("ok", "ok")
     assert f"ready, process {desk.hub.pid}" in found["hub"].shown
     desk.workspace.hub_socket.chmod(0o666)
-    assert next(row for row in findings(today) if row.what == "sockets").state == "missing"
+    assert next(row for row in findings(today) if row.what == "sockets").state == "failed"
     desk.workspace.hub_socket.chmod(0o600)
     gateway = desk.child("gateway:paper")
     desk.hub.signal(signal.SIGKILL)
     desk.until(lambda: children(desk.workspace) == [gateway])
     row = next(row for row in findings(today) if row.what == "orphans")
-    assert row.state == "missing"
+    assert row.state == "failed"
     assert str(gateway.pid) in row.shown
     assert "--reap" in row.fix
     rows = {row.what: row for row in findings(today, reap=True)}
@@ -206,7 +206,7 @@ def test_doctor_asks_a_running_server_whether_it_keeps_its_data(
     assert (row.state, row.fix) == ("ok", "")
     own_valkey.config("maxmemory-policy", "allkeys-lru")
     row = next(row for row in findings(today) if row.what == "server keeps data")
-    assert row.state == "optional"
+    assert row.state == "warning"
     assert "maxmemory-policy is allkeys-lru" in row.fix
 
 
@@ -489,6 +489,17 @@ def test_the_picture_fits_and_shows_what_matters(width: int) -> None:
     assert "[red]a bad day" in flat
     assert "\x1b" not in out
     assert "\u202e" not in out
+
+
+@pytest.mark.parametrize("width", [72, 80])
+def test_a_narrow_picture_cuts_no_figure(width: int) -> None:
+    console = Console(width=width, color_system=None)
+    with console.capture() as caught:
+        console.print(picture(full(), 3_600 * 10**9))
+    row = next(line for line in caught.get().splitlines() if "-₹12,34,567.89" in line)
+    for expected in ("paper", "running", "12,345", "9,999", "0.1 s"):
+        assert expected in row, expected
+    assert "…" not in row
 
 
 def test_an_empty_picture_is_no_fault() -> None:

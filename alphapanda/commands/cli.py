@@ -387,14 +387,14 @@ def backtest(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from alphapanda.commands.doctor import findings
-    from alphapanda.commands.finding import table
+    from alphapanda.checks import table, worse
+    from alphapanda.commands.doctor import LOOKS, findings
     from alphapanda.events import IST
 
     today = dt.datetime.now(IST).date()  # noqa: TID251 - a shell asks the clock; nothing decides on it
     found = findings(today, reap=options.reap)
-    open_console().print(table(found))
-    return FAILED if any(finding.state == "missing" for finding in found) else OK
+    open_console().print(table(found, LOOKS))
+    return FAILED if worse(found) == "failed" else OK
 
 
 def _dead_letters(options: argparse.Namespace) -> int:

@@ -14,8 +14,8 @@ from importlib.metadata import requires, version
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from alphapanda.checks import Check, Looks, State
 from alphapanda.commands import doctor_live as live
-from alphapanda.commands.finding import Finding, State
 from alphapanda.errors import AlphaPandaException, ConfigurationError, RulebookError
 from alphapanda.instruments import Instrument
 from alphapanda.workspace import Workspace
@@ -23,13 +23,15 @@ from alphapanda.workspace import Workspace
 EXAMPLE = Instrument(symbol="NSE:INFY", exchange="NSE", in_fo=True)
 MEMORY_LOW = 2.0  # GB
 DAYS_AHEAD = 15  # no exchange has closed for longer
+LOOKS: Looks = {"ok": ("ok", "green"), "warning": ("--", "yellow"), "failed": ("missing", "bold red")}
+"""Research needs nothing of what is only warned of."""
 
 
-def findings(today: dt.date, *, workspace: Workspace | None = None, reap: bool = False) -> list[Finding]:
+def findings(today: dt.date, *, workspace: Workspace | None = None, reap: bool = False) -> list[Check]:
     """Every row, in order; one check that breaks is a row of its own. ``reap`` ends what a killed hub left behind."""
-    rows: list[Finding] = []
+    rows: list[Check] = []
     at = workspace or Workspace.find()
-    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+    looks: tuple[Callable[[], Iterator[Check]], ...] = (
         _python,
         _packages,
         _tape,
@@ -45,26 +47,26 @@ def findings(today: dt.date, *, workspace: Workspace | None = None, reap: bool =
         lambda: live.hub(at, reap=reap),
         live.kernel,
     )
-    for check in checks:
+    for look in looks:
         try:
-            rows += check()
+            rows += look()
         except Exception as error:  # noqa: BLE001 - a doctor reports what is broken instead of breaking with it
-            name = getattr(check, "__name__", "check").strip("_<>")
-            rows.append(Finding(name, "missing", f"{type(error).__name__}: {error}", "reinstall: make setup"))
+            name = getattr(look, "__name__", "check").strip("_<>")
+            rows.append(Check(name, "failed", f"{type(error).__name__}: {error}", "reinstall: make setup"))
     return rows
 
 
-def _python() -> Iterator[Finding]:
+def _python() -> Iterator[Check]:
     found = platform.python_version()
     good = sys.version_info >= (3, 11)
     fix = "" if good else "make PYTHON=python3.12 setup"
-    yield Finding("alphapanda", "ok", version("alphapanda"))
-    yield Finding(
-        "python", "ok" if good else "missing", f"{found}, {platform.system()} {platform.machine()}", fix
+    yield Check("alphapanda", "ok", version("alphapanda"))
+    yield Check(
+        "python", "ok" if good else "failed", f"{found}, {platform.system()} {platform.machine()}", fix
     )
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[Check]:
     wanted: dict[str, list[str]] = {}
     for line in requires("alphapanda") or ():
         name = re.split(r"[\s\[<>=!~;]", line, maxsplit=1)[0]
@@ -78,15 +80,15 @@ def _packages() -> Iterator[Finding]:
         have = ", ".join(f"{name} {number}" for name, number in found.items() if number)
         if not extra:
             shown = f"lacking {', '.join(lacking)}" if lacking else have
-            yield Finding("packages", "missing" if lacking else "ok", shown, "make setup" if lacking else "")
+            yield Check("packages", "failed" if lacking else "ok", shown, "make setup" if lacking else "")
         elif lacking:
             fix = f"pip install 'alphapanda[{extra}]', if you want it"
-            yield Finding(f"extra {extra}", "optional", f"not installed: {', '.join(lacking)}", fix)
+            yield Check(f"extra {extra}", "warning", f"not installed: {', '.join(lacking)}", fix)
         else:
-            yield Finding(f"extra {extra}", "ok", have)
+            yield Check(f"extra {extra}", "ok", have)
 
 
-def _tape() -> Iterator[Finding]:
+def _tape() -> Iterator[Check]:
     from alphapanda.tapes.tape import Tape
 
     bundled = sorted(Path(__file__).parents[1].glob("data/*.parquet"))
@@ -95,14 +97,12 @@ def _tape() -> Iterator[Finding]:
             tape = Tape.open(path)
             rows = sum(len(block) for block in tape.blocks(65_536))
         except AlphaPandaException as error:
-            yield Finding("bundled day", "missing", error.message, "reinstall: make setup")
+            yield Check("bundled day", "failed", error.message, "reinstall: make setup")
         else:
-            yield Finding(
-                "bundled day", "ok", f"{path.stem}, {rows:,} ticks, seal {tape.digest[:12]} verified"
-            )
+            yield Check("bundled day", "ok", f"{path.stem}, {rows:,} ticks, seal {tape.digest[:12]} verified")
 
 
-def _rulebook(today: dt.date) -> Iterator[Finding]:
+def _rulebook(today: dt.date) -> Iterator[Check]:
     from alphapanda.rulebook import Rulebook
 
     rules = Rulebook.load()
@@ -114,32 +114,32 @@ def _rulebook(today: dt.date) -> Iterator[Finding]:
             if day is not None:
                 rules.charges(EXAMPLE, "MIS", day)
     except RulebookError as error:
-        yield Finding("rulebook", "optional", f"{rules.version}: {error.message}", error.fix)
+        yield Check("rulebook", "warning", f"{rules.version}: {error.message}", error.fix)
         return
     now = f"{today} closed ({closed})" if closed else f"{today} covered"
     ahead = f"next trading day {following} covered" if following else "no trading day in sight"
     doubts = len(rules.unconfirmed(following or today, [EXAMPLE]))
     extra = f"; {doubts} rules for NSE shares unconfirmed" if doubts else ""
-    yield Finding("rulebook", "ok", f"{rules.version}: {now}, {ahead}{extra}")
+    yield Check("rulebook", "ok", f"{rules.version}: {now}, {ahead}{extra}")
 
 
-def _settings() -> Iterator[Finding]:
+def _settings() -> Iterator[Check]:
     from alphapanda.settings import Settings
 
     try:
         settings = Settings.load()
     except ConfigurationError as error:
-        yield Finding("settings", "missing", error.message, error.fix)
+        yield Check("settings", "failed", error.message, error.fix)
     else:
         source = ".env and the environment" if Path(".env").exists() else "the environment"
-        yield Finding(
+        yield Check(
             "settings", "ok", f"{settings.profile}, namespace {settings.broker_namespace}, from {source}"
         )
         if settings.profile != "production":
             yield _for_production()
 
 
-def _for_production() -> Finding:
+def _for_production() -> Check:
     """Whether the same settings would be taken where money is."""
     from alphapanda.settings import Settings
 
@@ -147,32 +147,32 @@ def _for_production() -> Finding:
         Settings(_env_file=".env" if Path(".env").exists() else None, profile="production")
     except ConfigurationError as error:
         names = ", ".join(problem.name for problem in error.context["problems"])
-        return Finding(
+        return Check(
             "for production",
-            "optional",
+            "warning",
             f"would be refused: {names}",
             "set ALPHAPANDA_PROFILE=production to see why",
         )
-    return Finding("for production", "ok", "the same settings are safe there")
+    return Check("for production", "ok", "the same settings are safe there")
 
 
-def _zone() -> Iterator[Finding]:
+def _zone() -> Iterator[Check]:
     try:
         ZoneInfo("Asia/Kolkata")
     except ZoneInfoNotFoundError:
-        yield Finding("time zone", "missing", "Asia/Kolkata is not known here", "pip install tzdata")
+        yield Check("time zone", "failed", "Asia/Kolkata is not known here", "pip install tzdata")
     else:
-        yield Finding(
+        yield Check(
             "time zone",
             "ok",
             f"exchange time is Asia/Kolkata; this machine's {time.tzname[0]} does not matter",
         )
 
 
-def _writing() -> Iterator[Finding]:
+def _writing() -> Iterator[Check]:
     places: tuple[tuple[str, Callable[[], str], State], ...] = (
-        ("this folder", os.getcwd, "optional"),
-        ("temporary files", tempfile.gettempdir, "missing"),
+        ("this folder", os.getcwd, "warning"),
+        ("temporary files", tempfile.gettempdir, "failed"),
     )
     for what, folder, otherwise in places:
         try:
@@ -181,21 +181,21 @@ def _writing() -> Iterator[Finding]:
         except OSError as error:
             fix = (
                 "work in a folder you may write"
-                if otherwise == "optional"
+                if otherwise == "warning"
                 else "set TMPDIR to a folder you may write"
             )
-            yield Finding(what, otherwise, f"not writable: {error.strerror}", fix)
+            yield Check(what, otherwise, f"not writable: {error.strerror}", fix)
         else:
-            yield Finding(what, "ok", "writable")
+            yield Check(what, "ok", "writable")
 
 
-def _machine() -> Iterator[Finding]:
+def _machine() -> Iterator[Check]:
     import loky  # pyright: ignore[reportMissingTypeStubs]
 
     cores: int = loky.cpu_count()
-    yield Finding("cores", "ok", f"{cores} for sweeps")
+    yield Check("cores", "ok", f"{cores} for sweeps")
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
         low = total < MEMORY_LOW
         fix = "long tapes still run: they are read in chunks; sweep with workers=1" if low else ""
-        yield Finding("memory", "optional" if low else "ok", f"{total:,.1f} GB", fix)
+        yield Check("memory", "warning" if low else "ok", f"{total:,.1f} GB", fix)

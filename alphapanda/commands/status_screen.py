@@ -113,7 +113,8 @@ def _runs(runs: list[Facts]) -> RenderableType:
     from alphapanda.money import rupees
 
     right = ("net", "orders", "fills", "age")
-    table = _table("run", "lane", "state", "net", "positions", "orders", "fills", "age", right=right)
+    names = ("run", "lane", "state", "net", "held", "orders", "fills", "age")
+    table = _table(*names, right=right, gives=("run", "held"))
     below: list[RenderableType] = []
     for run in runs:
         view, runner, counts = run["document"], run["runner"], run["document"].get("counts", {})
@@ -172,7 +173,8 @@ def _processes(found: Facts, now: int) -> RenderableType:
     return table
 
 
-def _table(*names: str, right: tuple[str, ...] = ()) -> Any:
+def _table(*names: str, right: tuple[str, ...] = (), gives: tuple[str, ...] = ()) -> Any:
+    """An empty table; where there is no room, the columns that give way go on in a second line and no figure is cut."""
     from rich.table import Table
 
     table = Table(
@@ -180,7 +182,10 @@ def _table(*names: str, right: tuple[str, ...] = ()) -> Any:
     )
     for name in names or ("", "", ""):
         table.add_column(
-            name, justify="right" if name in right else "left", no_wrap=bool(names) and name != ""
+            name,
+            justify="right" if name in right else "left",
+            no_wrap=bool(name) and name not in gives,
+            overflow="fold",
         )
     return table
 
