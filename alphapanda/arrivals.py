@@ -50,6 +50,8 @@ class Arrivals:
                 hosted.life = envelope.id
                 await self.came_back(hosted)
         except (AuthorizationError, ConfigurationError, ValidationError) as error:
+            if not (self._gateway.workspace.runs / spec.run).is_dir():
+                raise  # no run of the hub's: nobody waits for an answer
             self._audit.error(
                 "run.refused", run=spec.run, strategy=spec.name, digest=spec.digest, error=error
             )

@@ -129,7 +129,8 @@ class Platform:
         """What a run's strategy held right after a row: played again with the answers on record."""
         from alphapanda.proofs.incident import played_again
 
-        return state_of(played_again(self.workspace, run, row).strategy)
+        again = played_again(self.workspace, run, row)
+        return state_of(again.strategy) | ({"(played again)": again.halted} if again.halted else {})
 
     def _played(self, run: str, namespace: str, rows: int) -> bool:
         feed, shown = self.document("health:feed"), self.document(f"{namespace}:run:{run}")
