@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from alphapanda.certificate import Certificate
-from alphapanda.clock import wall_ns
-from alphapanda.errors import AuthorizationError
+from alphapanda.clock import monotonic, pause, wall_ns
+from alphapanda.errors import AuthorizationError, InfrastructureError
 from alphapanda.hub.client import HubClient
 from alphapanda.promotions import approvals
 from alphapanda.promotions.ledger import Ledger
@@ -21,6 +21,7 @@ from alphapanda.promotions.states import ARMED, CODE
 from alphapanda.settings import Settings
 from alphapanda.signing import Signer
 from alphapanda.traders.factory import trader_class
+from alphapanda.workspace import RunSpec, Workspace
 
 START_SECONDS = 60.0  # for a gateway and a runner
 
@@ -37,9 +38,10 @@ def question(certificate: Certificate, approval: Record) -> dict[str, Any]:
 
 
 def begin(hub: HubClient, settings: Settings, approval: Record, certificate: Certificate) -> dict[str, Any]:
-    """Start the run of an approval, in the place of the one that is live; returns the hub's answer: ``run``,
-    ``replaced``, and ``attached`` where just this is live already: then the approval is retired unused.
-    AuthorizationError (E_SECOND) while another person has yet to approve."""
+    """Start the run of an approval, in the place of the one that is live, and wait until its gateway has taken it up;
+    returns the hub's answer: ``run``, ``replaced``, and ``attached`` where just this is live already: then the approval
+    is retired unused. AuthorizationError (E_SECOND) while another person has yet to approve; InfrastructureError for a
+    run that does not begin."""
     if approval.state != ARMED:
         raise AuthorizationError(
             f"request {approval.number} waits for the second person",
@@ -47,11 +49,27 @@ def begin(hub: HubClient, settings: Settings, approval: Record, certificate: Cer
             code="E_SECOND",
         )
     answer = hub.ask(question(certificate, approval), START_SECONDS)
-    if answer["attached"]:
-        signer = Signer.load()
-        with Ledger.open(hub.workspace, settings, signer) as ledger:
+    signer = Signer.load()
+    with Ledger.open(hub.workspace, settings, signer) as ledger:
+        if answer["attached"]:
             approvals.retire(ledger, signer, approval, reason=f"{answer['run']} was live already")
+        else:
+            _taken_up(ledger, approval, hub.workspace, answer["run"])
     return answer
+
+
+def _taken_up(ledger: Ledger, approval: Record, workspace: Workspace, run: str) -> None:
+    """Wait for the record that says LIVE: a rollback that comes at once has to know it."""
+    until = monotonic() + START_SECONDS
+    while ledger.thread(approval.number)[-1].state == ARMED:
+        spec = RunSpec.read(workspace.runs / run)
+        if not spec.wanted or monotonic() > until:
+            raise InfrastructureError(
+                f"{run} did not begin: {spec.reason or f'it is {spec.state}'}",
+                fix="see `alphapanda status` and `alphapanda logs error`, then promote again",
+                code="E_START",
+            )
+        pause(0.05)
 
 
 def said(answer: dict[str, Any], approval: Record) -> str:

@@ -91,7 +91,7 @@ class Plan(msgspec.Struct, kw_only=True):
             ),
             ("goes to", f"{self.namespace}, account {self.account}, capital {rupees(self.capital)}"),
             ("limits", limits),
-            ("until", f"{ist(self.expires_at):%A %Y-%m-%d %H:%M}, the end of the session"),
+            ("until", f"{ist(self.expires_at):%A %Y-%m-%d %H:%M}"),
             ("after a crash", "goes on by itself" if self.auto_resume else "comes back paused"),
         ]
 
