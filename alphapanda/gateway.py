@@ -135,7 +135,14 @@ class Gateway:
     # ── start ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def recover(self) -> None:
-        """Play the journal: every run of this namespace stands where it stood."""
+        """Every run of this namespace stands where it stood; what came back is paused where a person has to look."""
+        await self.replay()
+        for hosted in self.runs.values():
+            if not hosted.released:
+                await self.arrivals.came_back(hosted)
+
+    async def replay(self) -> None:
+        """Play the journal, and write nothing."""
         count = 0
         over = self.journal.done_before(wall_ns() - DAY)
         for entry in self.journal.entries():
@@ -147,9 +154,6 @@ class Gateway:
                 await asyncio.sleep(0)
         if count:
             logs.channel("application").info("gateway.recovered", entries=count, runs=len(self.runs))
-        for hosted in self.runs.values():
-            if not hosted.released:
-                await self.arrivals.came_back(hosted)
 
     async def _replay(self, entry: Entry) -> None:
         if entry.kind == "attach":

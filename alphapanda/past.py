@@ -1,8 +1,8 @@
 """What a namespace's gateway knew of one run, rebuilt from the files it left: no hub, server or gateway is asked.
 
-The journal is played by the gateway's own recovery, with a trader that sends nothing: what became of real orders is on
-record. So paper and real runs, of today and earlier, are read the same way, and whoever looks sees the books as they
-stood at any entry.
+The journal is played as the gateway's own recovery plays it, with a trader that sends nothing: what became of real
+orders is on record. So paper and real runs, of today and earlier, are read the same way, and whoever looks sees the
+books as they stood at any entry.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def read(
         files.callback(journal.close)
         heard.gateway = gateway = Gateway(workspace, settings, spec.namespace, bus, trader, journal)
         files.callback(gateway.close)
-        drive(gateway.recover())
+        drive(gateway.replay())
         hosted = gateway.runs.get(spec.run)
         if hosted is None:
             raise UnknownNameError(f"run of {spec.namespace}", spec.run, gateway.runs)

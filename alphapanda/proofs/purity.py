@@ -185,7 +185,7 @@ class Watch:
             if file in self._files:
                 self.note(kind, what, frame.f_lineno, frame.f_code.co_name)
                 return
-            if file.startswith(PLATFORM) or any(name in file for name in NOBODYS):
+            if file != __file__ and (file.startswith(PLATFORM) or any(name in file for name in NOBODYS)):
                 return
             frame = frame.f_back
 
