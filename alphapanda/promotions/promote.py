@@ -80,7 +80,10 @@ class Plan(msgspec.Struct, kw_only=True):
     def lines(self) -> list[tuple[str, str]]:
         """The facts, named."""
         one = self.certificate
-        limits = ", ".join(f"{name} {value}" for name, value in self.limits.items())
+        limits = ", ".join(
+            f"{name} {value:,}" if isinstance(value, int | float) else f"{name} {value}"
+            for name, value in self.limits.items()
+        )
         return [
             ("strategy", f"{one.strategy} {one.parameters or ''}".strip()),
             ("symbols", ", ".join(one.symbols)),
