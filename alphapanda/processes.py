@@ -5,6 +5,7 @@ A process is known by its pid *and* its mark (boot and start time): a pid alone 
 
 from __future__ import annotations
 
+import getpass
 import os
 import resource
 import signal
@@ -161,3 +162,11 @@ def rss_mb() -> float:
     if PROC.is_dir() and (seen := facts(os.getpid())):
         return round(seen.rss / 1e6, 1)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 1)
+
+
+def person() -> str:
+    """Who is at this machine, as records name them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import getpass
-import os
 import signal
 import sys
 from collections.abc import Collection, Mapping
@@ -19,7 +17,7 @@ import msgspec
 
 from alphapanda.clock import monotonic, pause, wait_until, wall_ns
 from alphapanda.errors import AlphaPandaException, InfrastructureError, RedisError, ValidationError
-from alphapanda.processes import children, hub_process
+from alphapanda.processes import children, hub_process, person
 from alphapanda.workspace import Workspace, checked
 
 OK, FAILED = 0, 1
@@ -277,8 +275,4 @@ class _Said:
 
 def who() -> str:
     """The person at this terminal, for the audit."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = str(os.getuid())
-    return f"{name} at the command line"
+    return f"{person()} at the command line"

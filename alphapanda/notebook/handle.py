@@ -246,6 +246,18 @@ class Run:
             await nap(0.05)
         self._refresh()
 
+    async def pause(self, why: str) -> None:
+        """Nothing of it opens a position any more; what closes one goes on."""
+        from alphapanda import pausing
+
+        await in_thread(pausing.pause, self._owner.workspace, self.id, why)
+
+    async def resume(self, why: str) -> None:
+        """It may open positions again."""
+        from alphapanda import pausing
+
+        await in_thread(pausing.resume, self._owner.workspace, self.id, why)
+
     def detach(self) -> None:
         """Let the run go on when this notebook ends; ``alphapanda stop`` ends it then."""
         if self._view.ended:

@@ -10,8 +10,6 @@ With ``PROMOTION__SECOND_APPROVER`` set, ``arm`` writes a request, and the secon
 
 from __future__ import annotations
 
-import getpass
-import os
 from typing import Any, NoReturn, Protocol
 
 import msgspec
@@ -20,6 +18,7 @@ from alphapanda.capsule import digest_of
 from alphapanda.certificate import Certificate, check, encode
 from alphapanda.clock import wall_ns
 from alphapanda.errors import AuthorizationError
+from alphapanda.processes import person
 from alphapanda.promotions.ledger import Ledger
 from alphapanda.promotions.records import Record, canonical, parameters_digest
 from alphapanda.promotions.states import APPROVER, ARMED, CERTIFIED, CODE, GATEWAY, PERSON, RETIRED
@@ -42,14 +41,6 @@ class Version(Protocol):
     def source(self) -> str: ...
     @property
     def parameters(self) -> dict[str, Any]: ...
-
-
-def person() -> str:
-    """Who is at this machine, as records name them."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 # ── a version ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -32,7 +32,10 @@ def verify(path: Path, *, strategy: str | None = None, tape: Any = None, **optio
     if strategy is not None:
         rows.append(_strategy(certificate, strategy))
     if tape is not None:
-        rows += _decisions(certificate, tape, options)
+        try:
+            rows += _decisions(certificate, tape, options)
+        except AlphaPandaException as error:
+            rows.append(Check("tape", "failed", error.message, error.fix))
     return rows
 
 
