@@ -25,26 +25,27 @@ def drift(
 
     Each is a run's handle, its id (or its strategy's name where only one run has it), or a report. What differs is
     counted from the first to the second: slippage above 0 means that the second paid more or got less.
-    Decisions that one run has not come to yet are left out.
+    Decisions from before one of them began, or that one has not come to yet, are left out; money is all of each run's.
     """
     place = workspace or Workspace.find()
     sides = [_taken(one, place, settings) for one in (first, second)]
     one, two = sides
     names = next((n for n in zip(one.names, two.names, strict=True) if n[0] != n[1]), ("first", "second"))
-    return compare(one.result, two.result, names, min(one.seen, two.seen))
+    return compare(one.result, two.result, names, min(one.seen, two.seen), max(one.begun, two.begun))
 
 
 class _Taken(NamedTuple):
-    """A result, what to call it (its namespace, or else its run), and through what tape time it decided."""
+    """A result, what to call it (its namespace, or else its run), and from and through what tape time it decided."""
 
     result: Result
     names: tuple[str, str]
+    begun: int
     seen: int
 
 
 def _taken(one: Any, workspace: Workspace, settings: Settings | None) -> _Taken:
     if isinstance(one, Report):
-        return _Taken(one.result, ("research", "research"), FAR)
+        return _Taken(one.result, ("research", "research"), 0, FAR)
     if isinstance(one, str):
         past = read(workspace, settings or Settings.load(), spec_of(workspace, one))
     elif callable(found := getattr(one, "past", None)):
@@ -55,4 +56,4 @@ def _taken(one: Any, workspace: Workspace, settings: Settings | None) -> _Taken:
         raise ValidationError(
             f"{type(one).__name__} is no run", fix="pass a run's handle, its id, or a report", code="E_PARAM"
         )
-    return _Taken(past.result, (past.spec.namespace, past.spec.run), past.seen)
+    return _Taken(past.result, (past.spec.namespace, past.spec.run), past.spec.trade_from, past.seen)

@@ -81,13 +81,15 @@ class Pair(msgspec.Struct, frozen=True):
         return side.average / self.scale if side is not None and side.filled else None
 
 
-def pair_up(first: Result, second: Result, names: tuple[str, str], until: int = FAR) -> list[Pair]:
-    """The decisions of two results up to a time of the tape, in its order.
+def pair_up(
+    first: Result, second: Result, names: tuple[str, str], until: int = FAR, since: int = 0
+) -> list[Pair]:
+    """The decisions of two results from one time of the tape through another, in its order.
 
     Where each has one strategy, the two are one, whatever they are called.
     """
     alone = len(first.strategies) == len(second.strategies) == 1
-    left, right = _decisions(first, alone, until), _decisions(second, alone, until)
+    left, right = (_decisions(one, alone, since, until) for one in (first, second))
     pairs: list[Pair] = []
     gap = 0
     for key in sorted({*left, *right}):
@@ -107,7 +109,7 @@ class _Taken(msgspec.Struct, frozen=True):
     side: Side
 
 
-def _decisions(result: Result, alone: bool, until: int) -> dict[Key, _Taken]:
+def _decisions(result: Result, alone: bool, since: int, until: int) -> dict[Key, _Taken]:
     """Everything that a run decided, and the exits that followed."""
     fills: dict[str, list[Fill]] = {}
     for fill in result.fills:
@@ -115,11 +117,11 @@ def _decisions(result: Result, alone: bool, until: int) -> dict[Key, _Taken]:
     found: dict[Key, _Taken] = {}
     for order in result.orders:
         signal = order.signal
-        if signal.ts <= until:
+        if since <= signal.ts <= until:
             key = signal.seq, "" if alone else order.strategy, signal.ordinal, order.leg
             found[key] = _order(order, fills.get(order.id, []))
     for cancel in result.cancels:
-        if cancel.ts <= until:
+        if since <= cancel.ts <= until:
             found[cancel.seq, "" if alone else cancel.strategy, cancel.ordinal, ""] = _cancel(cancel)
     return found
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import alphapanda as ap
 from alphapanda.errors import ValidationError
 from alphapanda.report.charts import svg
-from alphapanda.report.drift import Drift
+from alphapanda.report.drift import Drift, compare
 from alphapanda.workspace import Workspace
 from tests.build import runs
 from tests.test_why import TIGHT, Watcher, Wild, ticks
@@ -76,6 +76,16 @@ def test_decisions_that_only_one_run_took() -> None:
     assert found.totals.alike == decided.count("both") < found.totals.decisions
     assert next(p for p in found.pairs if p.decided == "only first").second is None
     assert next(p for p in found.pairs if p.decided == "differs").cost is None
+
+
+def test_what_was_decided_before_both_had_begun_is_left_out() -> None:
+    report = ap.backtest(Watcher(), ticks())
+    whole = compare(report.result, report.result, ("one", "other"))
+    middle = whole.pairs[len(whole.pairs) // 2].ts
+    later = compare(report.result, report.result, ("one", "other"), since=middle)
+    assert [pair.key for pair in later.pairs] == [pair.key for pair in whole.pairs if pair.ts >= middle]
+    assert 0 < later.totals.decisions < whole.totals.decisions
+    assert later.totals.net == whole.totals.net
 
 
 def test_the_table_and_the_picture(worse: Drift) -> None:

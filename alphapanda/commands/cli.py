@@ -64,6 +64,7 @@ LAZY = {  # commands in a module of their own, which has add_arguments and run: 
     "drift": ("alphapanda.commands.drift", "two runs of one strategy beside each other"),
     "login": ("alphapanda.commands.login", "log in to the broker"),
     "preflight": ("alphapanda.commands.preflight", "is everything in place for a day with money?"),
+    "promote": ("alphapanda.commands.promote", "let what was proved trade with money, once typed"),
     "prove": (
         "alphapanda.commands.prove",
         "the same decisions in every lane, and from nothing but the ticks",
@@ -73,6 +74,7 @@ LAZY = {  # commands in a module of their own, which has add_arguments and run: 
         "alphapanda.commands.reconcile",
         "our books beside the broker's, and what a person has settled",
     ),
+    "rollback": ("alphapanda.commands.rollback", "one step back to the version that was live before"),
     "sandbox": ("alphapanda.sandbox.command", "a local Kite Connect to practise on"),
     "why": ("alphapanda.commands.why", "why an order is as it is"),
 }

@@ -12,11 +12,10 @@ from alphapanda.certificate import Certificate, read
 from alphapanda.console import open_console, say
 from alphapanda.errors import ValidationError
 from alphapanda.hub.client import ensure_hub
-from alphapanda.promotions.promote import confirm, prepare, question, refuse_waiting
+from alphapanda.promotions.begin import begin, said
+from alphapanda.promotions.promote import asked, confirm, prepare
 from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace
-
-START_SECONDS = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,18 +53,10 @@ def run(options: argparse.Namespace) -> int:
     )  # fmt: skip
     plan = asyncio.run(preparing)
     console.print(str(plan), markup=False, highlight=False, soft_wrap=True)
-    typed = (
-        options.confirm if options.confirm is not None else input(f"type {plan.phrase!r} to let it trade: ")
-    )
+    typed = asked(plan) if options.confirm is None else options.confirm
     record = confirm(workspace, settings, plan, typed)
-    refuse_waiting(record)
-    hub = ensure_hub(workspace)
-    answer = hub.ask(question(certificate, options.to, plan.capital), START_SECONDS)
-    say(
-        console,
-        f"{answer['run']} is live in {options.to} by record {record.number}: `alphapanda status`",
-        "green",
-    )
+    answer = begin(ensure_hub(workspace), settings, record, certificate)
+    say(console, f"{said(answer, record)}; `alphapanda status`", "green")
     return 0
 
 

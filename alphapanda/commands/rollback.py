@@ -6,11 +6,9 @@ import argparse
 
 from alphapanda.console import open_console, say
 from alphapanda.hub.client import ensure_hub
-from alphapanda.promotions.promote import question, refuse_waiting, roll_back
+from alphapanda.promotions.begin import begin, roll_back, said
 from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace
-
-START_SECONDS = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Arm the version before, and start it in the place of the one that is live."""
     workspace, settings = Workspace.find(), Settings.load()
-    record, certificate = roll_back(workspace, settings, options.strategy, options.to, options.why)
-    refuse_waiting(record)
-    answer = ensure_hub(workspace).ask(question(certificate, options.to, record.capital), START_SECONDS)
-    text = f"{answer['run']} of class {certificate.digest[:16]} is live by record {record.number}"
-    say(open_console(), f"{text}; positions of the run before stay with that one", "green")
+    hub = ensure_hub(workspace)
+    record, certificate = roll_back(hub, settings, options.strategy, options.to, options.why)
+    answer = begin(hub, settings, record, certificate)
+    say(open_console(), f"{said(answer, record)}: class {certificate.digest[:16]}", "green")
     return 0

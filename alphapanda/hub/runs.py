@@ -180,15 +180,14 @@ class Runs:
         return next((run for run in found if not run.stopping and not run.child.ended.is_set()), None)
 
     def _same(self, spec: RunSpec, asked: Start) -> bool:
-        mine = (spec.digest, spec.parameters, spec.symbols, spec.capital, spec.seed, spec.limits or None)
-        return mine == (
-            asked.digest,
-            asked.parameters,
-            asked.symbols,
-            asked.capital or self.capital,
-            asked.seed,
-            asked.limits or None,
-        )
+        mine = (spec.digest, spec.parameters, spec.symbols, spec.capital, spec.seed)
+        capital = asked.capital or self.capital
+        if mine != (asked.digest, asked.parameters, asked.symbols, capital, asked.seed):
+            return False
+        if asked.namespace != PRACTICE and not asked.limits:
+            return True  # who asks without terms takes those that were approved
+        terms = (asked.limits or None, asked.auto_resume)
+        return (spec.limits or None, spec.auto_resume) == terms
 
     def _attach(self, run: Running, asked: Start) -> Answer:
         run.holders |= {asked.client} - {""}

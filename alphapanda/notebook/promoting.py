@@ -7,12 +7,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alphapanda.capsule import Capsule, freeze
 from alphapanda.certificate import Certificate, read
-from alphapanda.errors import AuthorizationError
 from alphapanda.notebook import shown
 from alphapanda.notebook.connecting import connect
 from alphapanda.notebook.waits import in_thread
-from alphapanda.promotions.promote import Plan, confirm, prepare, refuse_waiting, roll_back
+from alphapanda.promotions.begin import begin, question, roll_back, said
+from alphapanda.promotions.promote import Plan, asked, confirm, prepare
+from alphapanda.promotions.records import Record
 from alphapanda.report import page
 from alphapanda.report.page import Column
 from alphapanda.strategy import Strategy
@@ -51,40 +53,25 @@ async def promote(
         capital=None if capital is None else round(capital * 100), auto_resume=auto_resume, reason=why,
     )  # fmt: skip
     _show(plan)
-    said = _asked(plan) if typed is None else typed
-    record = await in_thread(confirm, workspace, settings, plan, said)
-    refuse_waiting(record)
-    target = await connect(to, workspace=workspace.root, quiet=session.quiet)
-    return await target.run(
-        strategy,
-        capital=plan.capital / 100,
-        detach=True,
-        replace=True,
-        seed=certificate.seed,
-        name=certificate.strategy,
-    )
+    words = asked(plan) if typed is None else typed
+    record = await in_thread(confirm, workspace, settings, plan, words)
+    return await _begun(session, record, certificate, freeze(strategy))
 
 
-async def rollback(session: Session, name: str, to: str, why: str) -> str:
+async def rollback(session: Session, name: str, to: str, why: str) -> Run:
     """See ``Session.rollback``."""
-    from alphapanda.promotions.promote import question
-
-    record, certificate = await in_thread(roll_back, session.workspace, session.settings, name, to, why)
-    refuse_waiting(record)
-    answer = await in_thread(session.hub.ask, question(certificate, to, record.capital), 60.0)
-    return answer["run"]
+    record, certificate = await in_thread(roll_back, session.hub, session.settings, name, to, why)
+    capsule = Capsule(certificate.source, certificate.digest, certificate.class_name)
+    return await _begun(session, record, certificate, capsule)
 
 
-def _asked(plan: Plan) -> str:
-    """What the person types; where nobody can, say how else."""
-    try:
-        return input(f"type {plan.phrase!r} to let it trade: ")
-    except (EOFError, RuntimeError) as error:  # a notebook that runs without a person
-        raise AuthorizationError(
-            "nobody is there to confirm",
-            fix=f"confirm={plan.phrase!r}, if that is what you want",
-            code="E_PROMOTION",
-        ) from error
+async def _begun(session: Session, approval: Record, certificate: Certificate, capsule: Capsule) -> Run:
+    """The handle of an approval's run, in its namespace's session."""
+    target = await connect(approval.namespace, workspace=session.workspace.root, quiet=session.quiet)
+    answer = await in_thread(begin, target.hub, session.settings, approval, certificate)
+    if not session.quiet:
+        sys.stdout.write(said(answer, approval) + "\n")
+    return target.handle(answer["run"], question(certificate, approval), capsule)
 
 
 def _show(plan: Plan) -> None:

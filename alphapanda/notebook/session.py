@@ -105,10 +105,7 @@ class Session:
             self._say(f"{request['name']} has changed: replacing run {before.id}")
         request |= {"detach": detach, "replace": bool(replace)}
         answer = await in_thread(self.hub.ask, request, START_SECONDS)
-        run = self._runs.get(answer["run"])
-        if run is None:
-            run = self._runs[answer["run"]] = Run(self, _view(answer["run"], request), request, capsule)
-        self._poller.watch(run.id, run)
+        run = self.handle(answer["run"], request, capsule)
         if answer["attached"]:
             self._say(f"{request['name']} is unchanged: this is its run {run.id}")
         elif answer["replaced"] and before is None:
@@ -143,9 +140,9 @@ class Session:
             self, made, proof, to, limits, capital=capital, auto_resume=auto_resume, typed=confirm, why=why
         )
 
-    async def rollback(self, name: str, *, to: str = "zerodha", why: str) -> str:
+    async def rollback(self, name: str, *, to: str = "zerodha", why: str) -> Run:
         """In one step put the version of a strategy that was live before in the place of the one that is live now,
-        under the limits it had; returns the new run's id. Positions of the run it replaces stay with that one."""
+        under the limits it had; returns the new run. Positions of the run it replaces stay with that one."""
         from alphapanda.notebook import promoting
 
         self._check_open()
@@ -185,10 +182,14 @@ class Session:
                 code="E_CONFLICT",
             )
         self._say(f"{spec.name} was ordered before: this is its run {spec.run}")
-        run = self._runs.get(spec.run) or Run(self, _view(spec.run, request), request, capsule)
-        self._runs[spec.run] = run
-        self._poller.watch(run.id, run)
-        return run
+        return self.handle(spec.run, request, capsule)
+
+    def handle(self, run: str, request: dict[str, Any], capsule: Capsule) -> Run:
+        """The handle of a run that the hub has, by what it was asked for; one for each run."""
+        found = self._runs.get(run) or Run(self, _view(run, request), request, capsule)
+        self._runs[run] = found
+        self._poller.watch(run, found)
+        return found
 
     def _request(
         self, strategy: Strategy, capsule: Capsule, name: str | None, capital: float | None, seed: int

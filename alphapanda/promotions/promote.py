@@ -27,7 +27,7 @@ from alphapanda.instruments import Instrument
 from alphapanda.money import rupees
 from alphapanda.promotions import approvals
 from alphapanda.promotions.ledger import Ledger
-from alphapanda.promotions.records import Record, parameters_digest
+from alphapanda.promotions.records import Record, canonical, parameters_digest
 from alphapanda.promotions.states import ARMED, CERTIFIED, CODE
 from alphapanda.registry import default_instrument
 from alphapanda.risk import Limits
@@ -80,7 +80,10 @@ class Plan(msgspec.Struct, kw_only=True):
     def lines(self) -> list[tuple[str, str]]:
         """The facts, named."""
         one = self.certificate
-        limits = ", ".join(f"{name} {value}" for name, value in self.limits.items())
+        limits = ", ".join(
+            f"{name} {value:,}" if isinstance(value, int | float) else f"{name} {value}"
+            for name, value in self.limits.items()
+        )
         return [
             ("strategy", f"{one.strategy} {one.parameters or ''}".strip()),
             ("symbols", ", ".join(one.symbols)),
@@ -91,7 +94,7 @@ class Plan(msgspec.Struct, kw_only=True):
             ),
             ("goes to", f"{self.namespace}, account {self.account}, capital {rupees(self.capital)}"),
             ("limits", limits),
-            ("until", f"{ist(self.expires_at):%A %Y-%m-%d %H:%M}, the end of the session"),
+            ("until", f"{ist(self.expires_at):%A %Y-%m-%d %H:%M}"),
             ("after a crash", "goes on by itself" if self.auto_resume else "comes back paused"),
         ]
 
@@ -134,6 +137,18 @@ async def prepare(
     )  # fmt: skip
 
 
+def asked(plan: Plan) -> str:
+    """What the person at the keyboard types. AuthorizationError where there is none."""
+    try:
+        return input(f"type {plan.phrase!r} to let it trade: ")
+    except (EOFError, RuntimeError) as error:  # no terminal, or a notebook that runs by itself
+        raise AuthorizationError(
+            "nobody is there to confirm",
+            fix=f"run it where you can type; or give the phrase itself, if that is what you want: {plan.phrase!r}",
+            code=CODE,
+        ) from error
+
+
 def confirm(workspace: Workspace, settings: Settings, plan: Plan, typed: str) -> Record:
     """The person's word: the version is put on record as far as it has come, and armed. Where a second person has to
     approve, the record is a request (state CERTIFIED) unless that has been done. AuthorizationError if a check failed
@@ -151,7 +166,10 @@ def confirm(workspace: Workspace, settings: Settings, plan: Plan, typed: str) ->
         )
     signer = Signer.load()
     with Ledger.open(workspace, settings, signer) as ledger:
-        if (approved := _by_the_second(ledger, plan)) is not None:
+        approved = by_the_second(
+            ledger, plan.certificate, plan.namespace, capital=plan.capital, limits=plan.limits
+        )
+        if approved is not None:
             return approved
         _brought_up(ledger, signer, plan.certificate)
         return approvals.arm(
@@ -172,15 +190,17 @@ def _brought_up(ledger: Ledger, signer: Signer, certificate: Certificate) -> Non
         approvals.certify(ledger, signer, certificate)
 
 
-def _by_the_second(ledger: Ledger, plan: Plan) -> Record | None:
-    """An approval of the same by two people that no run has used yet."""
-    one = plan.certificate
+def by_the_second(
+    ledger: Ledger, one: Certificate, namespace: str, *, capital: int, limits: dict[str, Any]
+) -> Record | None:
+    """An approval on these terms by two people, that no run has used yet."""
+    terms = (namespace, one.digest, parameters_digest(one.parameters), capital, canonical(limits))
     for record in reversed(ledger.history(one.strategy)):
         if (
             record.act == "approve"
             and ledger.thread(record.number)[-1].state == ARMED
-            and (record.namespace, record.digest, record.parameters, record.capital, record.limits)
-            == (plan.namespace, one.digest, parameters_digest(one.parameters), plan.capital, plan.limits)
+            and (record.namespace, record.digest, record.parameters, record.capital, record.limits_json)
+            == terms
             and record.expires_at > wall_ns()
         ):
             return record
@@ -259,50 +279,3 @@ def _session(rules: Rulebook, instrument: Instrument, day: dt.date) -> Any:
         return rules.session(instrument, day)
     except AlphaPandaException:
         return None
-
-
-# ── one step back, and the start ─────────────────────────────────────────────────────────────────────────────────
-
-
-def roll_back(
-    workspace: Workspace, settings: Settings, strategy: str, namespace: str, why: str
-) -> tuple[Record, Certificate]:
-    """Arm the version that was live before the one that is now, under the limits it had then; one step, since it has
-    been confirmed before. AuthorizationError if there was none."""
-    signer = Signer.load()
-    with Ledger.open(workspace, settings, signer) as ledger:
-        before = approvals.rollback_target(ledger, strategy, namespace)
-        if before is None:
-            raise AuthorizationError(
-                f"no other version of {strategy} was live in {namespace} before",
-                fix="alphapanda audit",
-                code=CODE,
-            )
-        certificate = ledger.certificate(before)
-        kind = trader_class(namespace).made_for(settings)
-        until = session_end(certificate.symbols, kind, settings, wall_ns())
-        record = approvals.arm(
-            ledger, signer, certificate, namespace=namespace, account=before.account, limits=before.limits,
-            capital=before.capital, expires_at=until, auto_resume=before.auto_resume, reason=f"rollback: {why}",
-        )  # fmt: skip
-    return record, certificate
-
-
-def question(certificate: Certificate, namespace: str, capital: int) -> dict[str, Any]:
-    """What the hub is asked, to start the run of a certificate; the run belongs to nobody's notebook."""
-    return {
-        "do": "run", "namespace": namespace, "name": certificate.strategy, "class_name": certificate.class_name,
-        "module": certificate.source, "digest": certificate.digest, "parameters": certificate.parameters,
-        "symbols": list(certificate.symbols), "capital": capital, "seed": certificate.seed, "detach": True,
-        "replace": True,
-    }  # fmt: skip
-
-
-def refuse_waiting(record: Record) -> None:
-    """AuthorizationError (E_SECOND) while another person has yet to approve."""
-    if record.state != ARMED:
-        raise AuthorizationError(
-            f"request {record.number} waits for the second person",
-            fix=f"that person: `alphapanda approve {record.number}`; then promote again",
-            code="E_SECOND",
-        )

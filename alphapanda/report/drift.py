@@ -40,9 +40,9 @@ class Totals(msgspec.Struct, frozen=True):
         return self.net[1] - self.net[0]
 
 
-def compare(first: Result, second: Result, names: tuple[str, str], until: int = FAR) -> Drift:
-    """Lay two results side by side: their decisions up to a time of the tape, and all their money."""
-    pairs = pair_up(first, second, names, until)
+def compare(first: Result, second: Result, names: tuple[str, str], until: int = FAR, since: int = 0) -> Drift:
+    """Lay two results side by side: their decisions from one time of the tape through another, and all their money."""
+    pairs = pair_up(first, second, names, until, since)
     own = [pair for pair in pairs if not pair.key[3]]
     totals = Totals(
         len(own),
