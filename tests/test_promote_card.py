@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alphapanda.workspace import RunSpec, Workspace
-from tests.test_card import NAME, lab
+from tests.test_card import Desk, desk  # noqa: F401 - a fixture
 from tests.test_notebook_client import until
 from tests.test_notebooks import FOLDER, code_cells, read
 
@@ -27,16 +27,17 @@ def sha(text: str | bytes) -> str:
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
 
 
-def test_a_phrase_typed_into_the_cell_lets_it_trade(tmp_path: Path) -> None:
+def test_a_phrase_typed_into_the_cell_lets_it_trade(desk: Desk, tmp_path: Path) -> None:
     code = sources(BOOK)
     place = tmp_path / "place"
+    place.mkdir()
     asking = code["parameters"].replace(PHRASE, "").replace('folder: str = ""', f'folder: str = "{place}"')
     assert asking.count('""') == 1
     names = list(code)
     names = [*names[: names.index(LAST) + 1], "end"]
     number = {name: at for at, name in enumerate(names)}
     cells = [asking, *(code[name] for name in names[1:])]
-    with lab(tmp_path, cells, str(FOLDER.parent)) as it:
+    with desk.lab(cells, str(FOLDER.parent)) as it:
         for name in names[: number["promote"]]:
             it.start(number[name])
             until(lambda name=name: not it.busy(number[name]), 200)
@@ -64,8 +65,8 @@ def test_a_phrase_typed_into_the_cell_lets_it_trade(tmp_path: Path) -> None:
 
         it.page.keyboard.press("Control+s")
         saved = f"c{number['class']}"
-        until(lambda: "ap-live" in (place / NAME).read_text())
-        assert sha(sources(place / NAME)[saved]) == sha(code["class"]), "the class cell was written once"
+        until(lambda: "ap-live" in it.file.read_text())
+        assert sha(sources(it.file)[saved]) == sha(code["class"]), "the class cell was written once"
         modules = {
             spec.namespace: sha((Workspace(place).runs / spec.run / "strategy.py").read_bytes())
             for spec in specs(place)
