@@ -134,7 +134,7 @@ class Rig:
         """``alphapanda ARGUMENTS`` in the workspace."""
         return subprocess.run(
             [sys.executable, "-P", "-m", "alphapanda", *arguments],
-            env=self.env, cwd=self.root, capture_output=True, text=True, timeout=60, check=False,
+            env=self.env, cwd=self.root, capture_output=True, text=True, timeout=180, check=False,
         )  # fmt: skip
 
     def server(self) -> redis.Redis:

@@ -48,7 +48,7 @@ def test_a_phrase_typed_into_the_cell_lets_it_trade(desk: Desk, tmp_path: Path) 
         box.wait_for(timeout=60_000)
         assert f"type '{PHRASE}' to let it trade" in promote.locator(".jp-Stdin").inner_text()
         assert "position_notional 50,000" in promote.locator(".ap").inner_text()
-        promote.scroll_into_view_if_needed()
+        box.scroll_into_view_if_needed()
         it.picture("promote-asking", tmp_path)
         assert live(place) == [], "nothing goes live before it is typed"
         box.fill(PHRASE)

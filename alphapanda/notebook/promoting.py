@@ -82,8 +82,8 @@ def _show(plan: Plan) -> None:
 
 
 def _html(plan: Plan) -> str:
-    facts = "".join(f"<tr><td>{escape(n)}</td><td class='w'>{escape(v)}</td></tr>" for n, v in plan.lines())
     title = f"{plan.certificate.strategy} to {plan.namespace}"
+    facts = [Column("what goes live", lambda line: line[0]), Column("", lambda line: line[1], "w")]
     marks = {"+": "ap-gain", "-": "ap-loss"}
     lines = "\n".join(f'<span class="{marks.get(x[:1], "")}">{escape(x)}</span>' for x in plan.difference)
     looks = {"ok": "✓", "warning": "!", "failed": "✗"}
@@ -94,5 +94,5 @@ def _html(plan: Plan) -> str:
     ]
     return (
         f'<style>{page.CSS}</style><div class="ap"><h3>{escape(title)}</h3>'
-        f"<table>{facts}</table><pre>{lines}</pre>{page.table(plan.checks, checks)}</div>"
+        f"{page.table(plan.lines(), facts)}<pre>{lines}</pre>{page.table(plan.checks, checks)}</div>"
     )
