@@ -5,7 +5,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -13,6 +13,9 @@ import redis
 from alphapanda.server import Server
 from alphapanda.workspace import Workspace
 from tests.postgres_server import Postgres, programs
+
+if TYPE_CHECKING:
+    from tests.test_card import Desk
 
 
 @pytest.fixture(scope="session")
@@ -110,3 +113,12 @@ def database(request: pytest.FixtureRequest) -> Callable[[], dict[str, Any]]:
         return dict
     server: Postgres = request.getfixturevalue("postgres")
     return lambda: {"postgres_url": server.database()}
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Desk]":
+    """One JupyterLab, browser and hub for every test that looks at a notebook's cells."""
+    from tests.test_card import opened
+
+    with opened(tmp_path_factory.mktemp("desk")) as made:
+        yield made

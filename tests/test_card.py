@@ -168,10 +168,10 @@ def notebook(cells: list[str], spec: dict[str, str]) -> dict[str, Any]:
     return {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": spec}, "cells": made}
 
 
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+@contextmanager
+def opened(tmp_path: Path) -> Iterator[Desk]:
+    """A desk; the fixture ``desk`` has one for all tests of a session."""
     chromium()
-    tmp_path = tmp_path_factory.mktemp("desk")
     place = tmp_path / "place"
     place.mkdir()
     with (

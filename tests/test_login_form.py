@@ -12,7 +12,7 @@ import pytest
 
 from alphapanda.sandbox.serve import Sandbox
 from tests.sandbox_rig import broker
-from tests.test_card import NAME, Lab, lab
+from tests.test_card import Desk, Lab
 from tests.test_notebook_client import until
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def shown(form: Locator, state: str, text: str) -> None:
     until(lambda: form.get_attribute("data-state") == state and text in form.inner_text())
 
 
-def test_a_person_logs_in_by_mouse(tmp_path: Path) -> None:
+def test_a_person_logs_in_by_mouse(desk: Desk, tmp_path: Path) -> None:
     caught = free_address()
     with Sandbox.thread(broker(), redirect_url=caught) as sandbox:
         given = {
@@ -61,7 +61,7 @@ def test_a_person_logs_in_by_mouse(tmp_path: Path) -> None:
             f"ap.login(redirect={caught!r})",
             "ap.login()",
         ]
-        with lab(tmp_path, cells, str(ROOT)) as it:
+        with desk.lab(cells, str(ROOT)) as it:
             it.run(0)
             it.run(1)
             form = it.cell(1).locator(".ap-login")
@@ -102,13 +102,8 @@ def test_a_person_logs_in_by_mouse(tmp_path: Path) -> None:
             it.picture("login-dead", tmp_path)
 
             it.page.keyboard.press("Control+s")
-            until(
-                lambda: (
-                    "ap.login()" in (it.place / NAME).read_text()
-                    and "outputs" in (it.place / NAME).read_text()
-                )
-            )
+            until(lambda: "ap.login()" in it.file.read_text() and "outputs" in it.file.read_text())
             tokens = [re.search(r"request_token=(\w+)", one)[1] for one in (address, again)]  # type: ignore[index]
-            kept = (it.place / NAME).read_text() + it.page.content()
+            kept = it.file.read_text() + it.page.content()
             assert not [token for token in tokens if token in kept]
             assert it.outside == []

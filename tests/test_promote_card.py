@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alphapanda.workspace import RunSpec, Workspace
-from tests.test_card import Desk, desk  # noqa: F401 - a fixture
+from tests.test_card import Desk
 from tests.test_notebook_client import until
 from tests.test_notebooks import FOLDER, code_cells, read
 
