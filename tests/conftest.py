@@ -115,9 +115,10 @@ def database(request: pytest.FixtureRequest) -> Callable[[], dict[str, Any]]:
     return lambda: {"postgres_url": server.database()}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Desk]":
-    """One JupyterLab, browser and hub for every test that looks at a notebook's cells."""
+    """One JupyterLab, browser and hub for the tests of a module that look at a notebook's cells. Not for longer: an open
+    browser keeps an event loop running in this thread."""
     from tests.test_card import opened
 
     with opened(tmp_path_factory.mktemp("desk")) as made:

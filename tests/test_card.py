@@ -170,7 +170,7 @@ def notebook(cells: list[str], spec: dict[str, str]) -> dict[str, Any]:
 
 @contextmanager
 def opened(tmp_path: Path) -> Iterator[Desk]:
-    """A desk; the fixture ``desk`` has one for all tests of a session."""
+    """A desk; the fixture ``desk`` has one for a module."""
     chromium()
     place = tmp_path / "place"
     place.mkdir()
@@ -257,7 +257,7 @@ def test_the_card_follows_its_run(theme: str, desk: Desk, tmp_path: Path) -> Non
         it.run(2)
         assert "fills" in it.cell(2).locator(".ap-wait").inner_text()
         until(lambda: "₹–" not in card.inner_text())
-        assert card.locator("svg polyline").count() == 1
+        until(lambda: card.locator("svg polyline").count() == 1)
         assert card.get_attribute("data-lane") == "paper"
         assert "data " in card.locator(".ap-age").inner_text()
         it.picture(f"card-{theme.split()[1].lower()}", tmp_path)

@@ -198,6 +198,7 @@ def test_money_takes_an_approval_and_a_person_after_a_crash(tmp_path: Path, sand
         run = rig.run(Resting(), namespace="zerodha", approved={"auto_resume": False})
         rig.until(lambda: live(sandbox), 40.0, "an order rests at the broker")
         shown = lambda: rig.document(f"zerodha:run:{run}")  # noqa: E731
+        rig.until(lambda: shown().get("state"), 10.0, "the gateway shows the run")
         assert (shown()["state"], shown()["reason"]) == ("running", "")
         done = rig.cli("pause", "Resting", "--why", "odd fills")
         assert done.returncode == 0, done.stdout + done.stderr
