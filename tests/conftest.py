@@ -117,7 +117,7 @@ def database(request: pytest.FixtureRequest) -> Callable[[], dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Desk]":
-    """One JupyterLab, browser and hub for the tests of a module that look at a notebook's cells. Not for longer: an open
+    """One JupyterLab, browser and hub for the tests of a module that look at cells. Not for longer: an open
     browser keeps an event loop running in this thread."""
     from tests.test_card import opened
 

@@ -101,6 +101,7 @@ class Desk:
             capital=CRORE, warm_from=0,
         )  # fmt: skip
         spec = msgspec.structs.replace(spec, **fields)
+        (self.workspace.runs / spec.run).mkdir(exist_ok=True)  # as the hub lays it out
         told = self.hear("run.attach", msgspec.to_builtins(spec), identity)
         return next(event for event in told if event.type in ("run.attached", "run.refused"))
 
