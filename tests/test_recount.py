@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -68,6 +69,7 @@ class Place:
     def why(self, run: str, order: str) -> Chain:
         return of_run(self.rig.workspace, self.settings, spec_of(self.rig.workspace, run), order)
 
+    @cache  # noqa: B019 - one place a module
     def asked(self, run: str) -> Result:
         """The same from the gateway that still runs."""
         namespace = spec_of(self.rig.workspace, run).namespace
@@ -96,7 +98,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, sandbox: Running) -> Iterato
             )
         for run in runs:
             rig.hub.ask({"do": "stop", "run": run, "flatten": False}, 30.0)
-        yield Place(rig, *runs)
+        made = Place(rig, *runs)
+        for run in runs:  # while there is a gateway to ask
+            made.asked(run)
+        yield made
 
 
 def filled(result: Result) -> list[tuple[object, ...]]:
