@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import msgspec
+
 from alphapanda.console import as_json, open_console
 
 OK, FAILED = 0, 1
@@ -60,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         found = {
             "strategy": proof.case.name, "passed": proof.passed, "digest": proof.digest, "certificate": str(path),
-            "class": proof.case.capsule.digest, "checks": [vars_of(check) for check in proof.checks],
-            "difference": None if proof.difference is None else vars_of(proof.difference),
+            "class": proof.case.capsule.digest, "checks": [msgspec.to_builtins(check) for check in proof.checks],
+            "difference": None if proof.difference is None else msgspec.to_builtins(proof.difference),
         }  # fmt: skip
         sys.stdout.write(as_json(found))
     else:
@@ -70,13 +72,6 @@ def run(options: argparse.Namespace) -> int:
     if options.html is not None:
         options.html.write_text(page(proof), "utf-8")
     return OK if proof.passed else FAILED
-
-
-def vars_of(value: object) -> object:
-    """A struct as plain values."""
-    import msgspec
-
-    return msgspec.to_builtins(value)
 
 
 def _live(options: argparse.Namespace) -> int:

@@ -10,7 +10,6 @@ import msgspec
 from alphapanda.capsule import Capsule, load
 from alphapanda.exchange import Fills
 from alphapanda.risk import Limits
-from alphapanda.rulebook import Rulebook
 from alphapanda.strategy import Strategy
 
 FILE = "strategy.py"
@@ -46,8 +45,3 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     def read(cls, path: Path) -> Case:
         """What ``keep`` wrote."""
         return msgspec.msgpack.decode(path.read_bytes(), type=cls)
-
-
-def rulebook() -> Rulebook:
-    """The rulebook that every lane plays by."""
-    return Rulebook.load()

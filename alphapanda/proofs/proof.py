@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from importlib.metadata import version
@@ -25,7 +25,7 @@ from alphapanda.certificate import Certificate, Outcome, TapeFacts
 from alphapanda.clock import monotonic, wall_ns
 from alphapanda.errors import ValidationError
 from alphapanda.proofs import checks
-from alphapanda.proofs.case import Case, rulebook
+from alphapanda.proofs.case import Case
 from alphapanda.proofs.checks import Found
 from alphapanda.proofs.crashes import crash_resume
 from alphapanda.proofs.platform import PAPER, SHADOW, Platform
@@ -33,6 +33,7 @@ from alphapanda.proofs.purity import INSTEAD, Touch
 from alphapanda.proofs.research import parked, research
 from alphapanda.proofs.trace import Difference, Trace, first_difference, state_of, told
 from alphapanda.proofs.worker import Watched
+from alphapanda.rulebook import Rulebook
 from alphapanda.settings import Settings
 from alphapanda.signing import Signer
 from alphapanda.strategy import Strategy
@@ -97,7 +98,7 @@ def case_of(
         capsule=freeze(strategy), name=strategy.name, parameters=parameters_of(strategy),
         symbols=list(strategy.symbols or tape.symbols), capital=round(rupees * 100), seed=seed,
         limits=limits_of(settings), fills=fills_of(settings),
-        trade_from=warm_until([strategy], tape, start, rulebook(), []),
+        trade_from=warm_until([strategy], tape, start, Rulebook.load(), []),
     )  # fmt: skip
 
 
@@ -117,9 +118,10 @@ def _proved(case: Case, tape: Tape, folder: Path, draw: int, patience: float, sa
             "crash and resume": pool.submit(crash_resume, case, tape, folder, rng, patience),
         }
         found = [checks.runs_through(whole)]
-        for name, check in _inline(case, tape, whole, rng):
-            say(name)
-            found.append(check())
+        say("look-ahead")
+        found.append(checks.look_ahead(case, tape, whole, rng))
+        say("warm-up")
+        found.append(checks.warm_up(case, tape))
         results: dict[str, Any] = {}
         for name, future in waiting.items():
             say(name)
@@ -127,13 +129,6 @@ def _proved(case: Case, tape: Tape, folder: Path, draw: int, patience: float, sa
     lanes, alike = results["paper and shadow"]
     found += [alike, results["noise"], *results["purity"], results["crash and resume"]]
     return Proof(case, tape, (whole, *lanes), tuple(found), round(monotonic() - begun, 1))
-
-
-def _inline(
-    case: Case, tape: Tape, whole: Trace, rng: random.Random
-) -> Iterator[tuple[str, Callable[[], Found]]]:
-    yield "look-ahead", lambda: checks.look_ahead(case, tape, whole, rng)
-    yield "warm-up", lambda: checks.warm_up(case, tape)
 
 
 def _lanes(case: Case, tape: Tape, path: Path, whole: Trace, patience: float) -> tuple[list[Trace], Found]:
@@ -230,7 +225,7 @@ class Proof:
                 digest=tape.digest, days=tuple(str(day) for day in tape.days), rows=tape.rows, first_ts=tape.first_ts,
                 last_ts=tape.last_ts,
             ),
-            rulebook=rulebook().version, limits=msgspec.to_builtins(case.limits),
+            rulebook=Rulebook.load().version, limits=msgspec.to_builtins(case.limits),
             fills=msgspec.to_builtins(case.fills), versions=versions_of(case.capsule.source),
             lanes={lane.lane: lane.digest for lane in self.lanes}, decisions=len(self.lanes[0].lines),
             checks=self.checks, proved_at=wall_ns(),

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from alphapanda.clock import monotonic
 from alphapanda.engine import Engine
 from alphapanda.events import Block, Clock
-from alphapanda.proofs.case import Case, rulebook
+from alphapanda.proofs.case import Case
 from alphapanda.proofs.trace import Trace
 from alphapanda.replay import ROWS
+from alphapanda.rulebook import Rulebook
 from alphapanda.strategy import Strategy
 from alphapanda.tapes.tape import Tape
 
@@ -22,7 +23,7 @@ def engine_of(
         [strategy or case.strategy()],
         tape.instruments,
         capital=case.capital,
-        rulebook=rulebook(),
+        rulebook=Rulebook.load(),
         limits=case.limits,
         fills=case.fills,
         seed=case.seed,

@@ -12,9 +12,10 @@ from alphapanda.certificate import Certificate, read
 from alphapanda.checks import Check
 from alphapanda.errors import AlphaPandaException
 from alphapanda.exchange import Fills
-from alphapanda.proofs.case import Case, rulebook
+from alphapanda.proofs.case import Case
 from alphapanda.proofs.research import research
 from alphapanda.risk import Limits
+from alphapanda.rulebook import Rulebook
 from alphapanda.signing import Signer
 
 
@@ -79,8 +80,8 @@ def _decisions(certificate: Certificate, data: Any, options: dict[str, Any]) -> 
         shown = f"these are not the ticks it was proved on: {tape.digest[:16]}, not {certificate.tape.digest[:16]}"
         return [Check("tape", "failed", shown, "give the same tape, byte for byte")]
     rows = [Check("tape", "ok", f"the ticks it was proved on, {tape.rows:,}")]
-    if rulebook().version != certificate.rulebook:
-        shown = f"rulebook {rulebook().version}, it was {certificate.rulebook}"
+    if Rulebook.load().version != certificate.rulebook:
+        shown = f"rulebook {Rulebook.load().version}, it was {certificate.rulebook}"
         rows.append(Check("rulebook", "warning", shown, "another rulebook may deny or fill otherwise"))
     capsule = Capsule(certificate.source, certificate.digest, certificate.class_name)
     case = Case(

@@ -24,10 +24,10 @@ from alphapanda.buses.tapelog import SUFFIX as LOG
 from alphapanda.buses.tapelog import Table, frames_of
 from alphapanda.errors import AlphaPandaException, DataError
 from alphapanda.events import Block, ist_day
+from alphapanda.hearsay import Noted
 from alphapanda.instruments import Instrument
-from alphapanda.requests import FillUpdate, OrderUpdate, Place, Reply, Request
+from alphapanda.requests import FillUpdate, OrderUpdate, Reply, Request
 from alphapanda.rulebook import Rulebook
-from alphapanda.traders.reports import Report
 from alphapanda.workspace import Workspace, replace_file
 
 if TYPE_CHECKING:
@@ -50,13 +50,6 @@ class DayEvent(msgspec.Struct, frozen=True, order=True):
     run: str = ""
     id: str = ""
     detail: str = ""
-
-
-class Noted(msgspec.Struct, frozen=True):
-    """A broker's report as the journal has it."""
-
-    report: Report
-    place: Place
 
 
 def day_events(day: dt.date | str, *, workspace: Path | None = None) -> pl.DataFrame:
