@@ -97,6 +97,7 @@ Percent = Annotated[float, BeforeValidator(_number), Field(gt=0, le=100, allow_i
 Share = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1, allow_inf_nan=False)]
 NotNegative = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e6, allow_inf_nan=False)]
 Port = Annotated[int, BeforeValidator(_number), Field(ge=1, le=65535)]
+FreePort = Annotated[int, BeforeValidator(_number), Field(ge=0, le=65535)]  # 0: any that is free
 Days = Annotated[int, BeforeValidator(_number), Field(gt=0, le=36500)]
 Whole = Annotated[int, BeforeValidator(_number), Field(ge=0, le=2**63 - 1)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -256,10 +257,40 @@ class APISettings(Section):
     """The HTTP service; on this machine only unless told otherwise."""
 
     host: Text = "127.0.0.1"
-    port: Port = 8000
+    port: FreePort = 8000
     cors_origins: Names = ()  # https://one.example, https://two.example
+    allowed_hosts: Names = ()  # names it may be called by beside this machine's: desk.example
+    trusted_proxies: Names = ()  # addresses or networks whose X-Forwarded-For is believed
+    behind_tls: bool = False  # a proxy in front speaks TLS: without it only this machine is served
     rate_limit_calls: Count = 100  # calls a client may make in one period
     rate_limit_seconds: Number = 60.0  # the sliding period
+
+
+class DashboardSettings(Section):
+    """The pages; on this machine only, and with the API's tokens."""
+
+    host: Text = "127.0.0.1"
+    port: FreePort = 5006
+    allowed_hosts: Names = ()  # names they may be called by beside this machine's
+    behind_tls: bool = False  # a proxy in front speaks TLS: without it only this machine is served
+    refresh_seconds: Annotated[Number, Field(ge=0.1, le=10)] = 0.25  # between two looks of an open page
+
+
+class AlertSettings(Section):
+    """Who is told when something needs a person, beside the error log and the dashboard."""
+
+    webhook_url: PrivateText | None = None  # https://... that takes a JSON POST; a secret, since many hold a key
+    repeat_seconds: Number = 900.0  # what nobody has acknowledged is told again after so long
+    webhook_seconds: Number = 5.0  # deadline of one POST
+
+
+class ScheduleSettings(Section):
+    """Scheduled notebooks: where they may lie, and what one run of them may use."""
+
+    folder: Path = Path("notebooks")  # from the workspace's root; no notebook outside it is run
+    timeout_seconds: Number = 3600.0  # of one run, unless its schedule says otherwise
+    kept: Count = 200  # executed notebooks that are kept of each schedule
+    memory_mb: Count = 4096  # address space beyond which a notebook's processes get no more
 
 
 class DatabaseSettings(Section):
@@ -343,6 +374,9 @@ class Settings(BaseSettings):
     monitoring: MonitoringSettings = MonitoringSettings()
     logging: LoggingSettings = LoggingSettings()
     api: APISettings = APISettings()
+    dashboards: DashboardSettings = DashboardSettings()
+    alerts: AlertSettings = AlertSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
     database: DatabaseSettings = DatabaseSettings()
     promotion: PromotionSettings = PromotionSettings()
     feed: FeedSettings = FeedSettings()

@@ -86,6 +86,11 @@ class Workspace:
         return self.home / "hub.json"
 
     @property
+    def offered(self) -> Path:
+        """What the hub keeps beside what trades: a JSON list of roles."""
+        return self.home / "offered.json"
+
+    @property
     def server_dir(self) -> Path:
         """The embedded server's data."""
         return self._made(self.home / "server")

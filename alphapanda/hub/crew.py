@@ -25,12 +25,17 @@ LINES: Mapping[str, tuple[str, ...]] = {
     "feed": (*PYTHON, "alphapanda.feeds", WORKSPACE),
     "gateway": (*PYTHON, "alphapanda.gateway", WORKSPACE, NAMESPACE),
     "runner": (*PYTHON, "alphapanda.runner", FOLDER),
+    "api": (*PYTHON, "alphapanda.api", WORKSPACE),
+    "dashboards": (*PYTHON, "alphapanda.panes", WORKSPACE),
+    "watch": (*PYTHON, "alphapanda.watch", WORKSPACE),
 }
+OFFERED = ("api", "dashboards", "watch")  # what nobody needs to trade: kept once somebody asks for it
 POLICIES: Mapping[str, Policy] = {
     "feed": Policy(),
     # it plays its journal first; while it hangs nobody can be told of orders that fill
     "gateway": Policy(ready=600.0, silent=12.0, retry=RetryPolicy(delay_first=0.05, delay_max=5.0)),
     "runner": Policy(ready=120.0, failures=8, window=60.0, ends=True),
+    **{role: Policy(ready=60.0, failures=8) for role in OFFERED},
 }
 SERVER_AGAIN = RetryPolicy(delay_first=0.05, delay_max=5.0)
 DEAF_SECONDS = 30.0  # a server that lives and does not answer so long is ended

@@ -30,7 +30,7 @@ from alphapanda.errors import (
     UnknownNameError,
     ValidationError,
 )
-from alphapanda.hub.crew import LINES, LOOK_SECONDS, POLICIES, START_SECONDS, Crew, ServerLike
+from alphapanda.hub.crew import LINES, LOOK_SECONDS, OFFERED, POLICIES, START_SECONDS, Crew, ServerLike
 from alphapanda.hub.deadman import DeadMan
 from alphapanda.hub.pulse import document
 from alphapanda.hub.questions import (
@@ -38,6 +38,7 @@ from alphapanda.hub.questions import (
     Answer,
     Asked,
     Hold,
+    Offer,
     Ping,
     Restart,
     Shutdown,
@@ -129,6 +130,8 @@ class Hub:
         self.tasks.add(self.tasks.rounds(self.crew.serve, 0.2))
         for role in NEEDED:
             self.crew.keep(role)
+        for role in offered(self.workspace):
+            self.crew.keep(role)
         self.tasks.add(self.tasks.rounds(self._look, LOOK_SECONDS))
         self.runs.revive()
 
@@ -210,8 +213,27 @@ class Hub:
                 if self.crew.keep(asked.role).pid:  # one that had failed was started by that
                     self.crew.children[asked.role].restart()
                 return {"role": asked.role}
+            case Offer():
+                return await self._offer(asked)
             case _:
                 return {}
+
+    async def _offer(self, asked: Offer) -> Answer:
+        """What a person wants kept is written down first: the next hub starts it, too."""
+        for role in asked.roles:
+            if role not in OFFERED:
+                raise UnknownNameError("role", role, OFFERED)
+        before = set(offered(self.workspace))
+        wanted = before - set(asked.roles) if asked.end else before | set(asked.roles)
+        kept = [role for role in OFFERED if role in wanted]
+        replace_file(self.workspace.offered, msgspec.json.encode(kept))
+        for role in asked.roles:
+            if not asked.end:
+                self.crew.keep(role)
+            elif child := self.crew.children.pop(role, None):
+                await child.stop(patience=1.5)
+        self.crew.note()
+        return {"roles": kept}
 
     async def _status(self) -> Answer:
         """Everything in one answer; what lies on the server is left out if it does not answer at once."""
@@ -313,6 +335,15 @@ def halts(workspace: Workspace) -> dict[str, Answer]:
                     "reason": "the flag is damaged",
                 }
     return found
+
+
+def offered(workspace: Workspace) -> list[str]:
+    """What somebody has asked for beside what trades, until somebody ends it."""
+    try:
+        kept = msgspec.json.decode(workspace.offered.read_bytes(), type=list[str])
+    except (OSError, msgspec.MsgspecError):
+        return []
+    return [role for role in OFFERED if role in kept]
 
 
 def _peer(line: socket.socket) -> int:

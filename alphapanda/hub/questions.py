@@ -90,7 +90,14 @@ class Restart(Asked, tag="restart"):
     role: str
 
 
-QUESTION = msgspec.json.Decoder(Ping | Status | Hold | Start | Stop | StopAll | Shutdown | Restart)
+class Offer(Asked, tag="offer"):
+    """Keep these roles (``crew.OFFERED``), now and with every hub to come; ``end`` them instead."""
+
+    roles: list[str]
+    end: bool = False
+
+
+QUESTION = msgspec.json.Decoder(Ping | Status | Hold | Start | Stop | StopAll | Shutdown | Restart | Offer)
 
 
 def refusal(error: AlphaPandaException) -> bytes:
