@@ -279,7 +279,9 @@ class DashboardSettings(Section):
 class AlertSettings(Section):
     """Who is told when something needs a person, beside the error log and the dashboard."""
 
-    webhook_url: PrivateText | None = None  # https://... that takes a JSON POST; a secret, since many hold a key
+    webhook_url: PrivateText | None = (
+        None  # https://... that takes a JSON POST; a secret, since many hold a key
+    )
     repeat_seconds: Number = 900.0  # what nobody has acknowledged is told again after so long
     webhook_seconds: Number = 5.0  # deadline of one POST
 

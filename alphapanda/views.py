@@ -77,6 +77,7 @@ def order_events(
             data = order_data(order) | {
                 "quantity": update.quantity, "price_units": update.price_units, "charges": update.charges,
                 "realized": update.realized, "position": update.position, "seq": update.seq,
+                "ordered": order.target,
             }  # fmt: skip
             identity = f"fill:{update.order_id}.{update.number}"
             add("orders.filled", identity, update.ts, f"order:{update.order_id}:sent", data)

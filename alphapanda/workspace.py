@@ -118,6 +118,20 @@ class Workspace:
         """While this file exists the namespace takes no order; its JSON says why, who and when."""
         return self._made(self.home / "halt") / checked(namespace)
 
+    def halts(self) -> dict[str, dict[str, Any]]:
+        """Namespaces that a kill switch holds: level, reason, by, at. A flag nobody can read holds like any other."""
+        found: dict[str, dict[str, Any]] = {}
+        for flag in sorted(self.halt_flag("paper").parent.iterdir()):
+            if flag.name.startswith("."):
+                continue
+            try:
+                found[flag.name] = msgspec.json.decode(flag.read_bytes(), type=dict[str, Any])
+            except FileNotFoundError:
+                continue
+            except (OSError, msgspec.MsgspecError):
+                found[flag.name] = {"level": HALT, "reason": "the flag is damaged"}
+        return found
+
     def raise_halt(self, namespace: str, level: int, reason: str, by: str, at: int) -> int:
         """Write the flag: 1 only reduces, 2 nothing new, 3 cancels entries, 4 closes positions, 5 logs out. A stricter
         one keeps its level, an unreadable one counts as 2. ``at`` is wall ns. Returns the level that stands. Raises

@@ -30,12 +30,13 @@ from alphapanda.hub.client import HubClient
 from alphapanda.notebook import control, face, magics
 from alphapanda.notebook.card import Card
 from alphapanda.notebook.handle import Run
-from alphapanda.notebook.poller import Poller, open_server
+from alphapanda.notebook.poller import Poller
 from alphapanda.notebook.session import Session, connect, connect_sync
-from alphapanda.notebook.view import Books, Held, Placed, View, Vitals, state_of
 from alphapanda.notebook.waits import Blocking, blocking, in_thread, nap
+from alphapanda.overview.view import Books, Held, Placed, View, Vitals, state_of
 from alphapanda.result import RunError
-from alphapanda.settings import Settings
+from alphapanda.settings import RedisSettings
+from alphapanda.state.client import open_blocking
 from alphapanda.workspace import RunSpec, Workspace
 from tests.conftest import OwnValkey
 from tests.test_notebooks import surroundings
@@ -286,7 +287,9 @@ class Watch:
 
 @contextlib.contextmanager
 def polling(own: OwnValkey) -> Iterator[tuple[Poller, Watch]]:
-    poller = Poller(own.workspace, "paper", lambda: open_server(own.workspace, Settings(_env_file=None)))  # pyright: ignore[reportCallIssue]
+    poller = Poller(
+        own.workspace, "paper", lambda: open_blocking(own.workspace.server_socket, RedisSettings())
+    )
     watch = Watch()
     poller.watch("cross-1", watch)
     try:

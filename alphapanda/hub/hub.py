@@ -32,7 +32,6 @@ from alphapanda.errors import (
 )
 from alphapanda.hub.crew import LINES, LOOK_SECONDS, OFFERED, POLICIES, START_SECONDS, Crew, ServerLike
 from alphapanda.hub.deadman import DeadMan
-from alphapanda.hub.pulse import document
 from alphapanda.hub.questions import (
     QUESTION,
     Answer,
@@ -261,7 +260,7 @@ class Hub:
             "workspace": str(self.workspace.root),
             "server": self.crew.server_facts(),
             "children": [self.crew.facts(child) for child in self.crew.children.values()],
-            "halts": halts(self.workspace),
+            "halts": self.workspace.halts(),
             "runs": told,
             "clients": sorted(self.runs.held),
         }
@@ -322,19 +321,6 @@ class Hub:
                             break
         finally:
             self.runs.release(client)
-
-
-def halts(workspace: Workspace) -> dict[str, Answer]:
-    """Namespaces that a kill switch holds: level, reason, by, at."""
-    found: dict[str, Answer] = {}
-    for flag in sorted(workspace.halt_flag("paper").parent.iterdir()):
-        if not flag.name.startswith("."):
-            with contextlib.suppress(OSError):
-                found[flag.name] = document(flag.read_bytes()) or {
-                    "level": 2,
-                    "reason": "the flag is damaged",
-                }
-    return found
 
 
 def offered(workspace: Workspace) -> list[str]:

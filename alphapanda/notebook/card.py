@@ -18,7 +18,7 @@ from anywidget import AnyWidget
 
 from alphapanda.clock import monotonic, wall_ns
 from alphapanda.notebook import control, face
-from alphapanda.notebook.view import View
+from alphapanda.overview.view import View
 
 BEAT = 2.0  # seconds between two signs of life while nothing changes
 FIRST = 60.0  # seconds that a card is sent to before a view has reported

@@ -13,8 +13,8 @@ from typing import Any
 
 from alphapanda.events import ist
 from alphapanda.money import rupees
-from alphapanda.notebook.view import View
 from alphapanda.orders import DENIED, EXPIRED, FILLED, REJECTED
+from alphapanda.overview.view import View
 from alphapanda.report import text
 from alphapanda.report.page import Column, amount, esc, table, tone
 from alphapanda.report.style import CSS

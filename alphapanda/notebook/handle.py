@@ -15,8 +15,8 @@ from alphapanda.clock import monotonic
 from alphapanda.errors import AlphaPandaException, UnknownNameError, ValidationError
 from alphapanda.hub.client import HubClient
 from alphapanda.notebook import face, records, shown
-from alphapanda.notebook.view import ENDS, Held, View
 from alphapanda.notebook.waits import STEP, Blocking, in_thread, nap
+from alphapanda.overview.view import ENDS, Held, View
 from alphapanda.past import Past, read, spec_of
 from alphapanda.report import text
 from alphapanda.report.frames import ERRORS, Column, item_of, to_frame

@@ -9,20 +9,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import msgspec
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from alphapanda.clock import wall_ns
-from alphapanda.notebook.view import ENDS, Books, View, Vitals, state_of
-from alphapanda.server import address
-from alphapanda.settings import RedisSettings, Settings
+from alphapanda.overview.view import View, renewed
 from alphapanda.workspace import RunSpec, Workspace
 
-D = TypeVar("D", Books, Vitals)
 PERIOD = 0.25  # seconds
 AFTER = 12  # rounds that a run is looked at after its end: the last figures may come late
 
@@ -42,22 +37,6 @@ class Watched(Protocol):
     def beat(self) -> None:
         """Nothing did."""
         ...
-
-
-def open_server(workspace: Workspace, settings: Settings) -> redis.Redis:
-    """A blocking client of the workspace's server; it connects when first used and repeats nothing by itself."""
-    given: RedisSettings = settings.redis
-    options: dict[str, Any] = {
-        "username": given.username,
-        "password": given.password.get_secret_value() if given.password else None,
-        "socket_timeout": given.timeout_seconds,
-        "socket_connect_timeout": given.timeout_seconds,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    where = address(workspace, settings)
-    if isinstance(where, str):
-        return redis.Redis.from_url(where, **options)  # pyright: ignore[reportUnknownMemberType]
-    return redis.Redis(unix_socket_path=str(where), db=given.database, **options)
 
 
 class Poller:
@@ -107,9 +86,10 @@ class Poller:
         # before the documents: a runner shows its last, then its end is written
         specs = {run: self._spec(run) for run in runs}
         raws = self._read(list(runs))
-        halt = self._halt()
+        flag = self.workspace.halts().get(self.namespace)
+        halt = "" if flag is None else str(flag.get("reason") or "no reason was given")
         for run, watched in runs.items():
-            made = self._made(watched.view, raws.get(run), specs[run], halt)
+            made = renewed(watched.view, raws.get(run), specs[run], halt, self.lost)
             with contextlib.suppress(Exception):  # a card that cannot be sent must not hold up the others
                 if made != watched.view:
                     watched.take(made)
@@ -146,43 +126,3 @@ class Poller:
             return RunSpec.read(self.workspace.runs / run)
         except (OSError, msgspec.MsgspecError):
             return None
-
-    def _halt(self) -> str:
-        """Why the namespace takes no order; empty if it does."""
-        try:
-            flag = self.workspace.halt_flag(self.namespace).read_bytes()
-        except OSError:
-            return ""
-        try:
-            found = msgspec.json.decode(flag, type=dict[str, Any])
-        except msgspec.MsgspecError:
-            return "its flag cannot be read"
-        return str(found.get("reason") or "no reason was given")
-
-    def _made(self, view: View, raw: list[bytes | None] | None, spec: RunSpec | None, halt: str) -> View:
-        books, pulse = view.books, view.pulse
-        if raw is not None:
-            books, pulse = _decoded(raw[0], Books, books), _decoded(raw[1], Vitals, pulse)
-        hub_says = spec.state if spec is not None else view.hub_says
-        reason = view.reason if spec is None else spec.reason or books.reason
-        return msgspec.structs.replace(
-            view,
-            state=state_of(hub_says, books, pulse),
-            hub_says=hub_says,
-            reason=reason,
-            detached=spec.detached if spec is not None else view.detached,
-            books=books,
-            pulse=pulse,
-            lost=0 if hub_says in ENDS else self.lost,
-            halt="" if hub_says in ENDS else halt,
-        )
-
-
-def _decoded(raw: bytes | None, kind: type[D], before: D) -> D:
-    """A document; what was read before where it is gone (a server that lost its data) or cannot be read."""
-    if raw is None:
-        return before
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except msgspec.MsgspecError:
-        return before

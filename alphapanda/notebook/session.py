@@ -30,12 +30,14 @@ from alphapanda.hub.client import HubClient
 from alphapanda.notebook import face
 from alphapanda.notebook.connecting import connect, connect_sync
 from alphapanda.notebook.handle import Run
-from alphapanda.notebook.poller import Poller, open_server
+from alphapanda.notebook.poller import Poller
 from alphapanda.notebook.status import Overview
-from alphapanda.notebook.view import View
 from alphapanda.notebook.waits import Blocking, blocking, in_thread
+from alphapanda.overview.view import View
 from alphapanda.processes import mark
+from alphapanda.server import address
 from alphapanda.settings import Settings
+from alphapanda.state.client import open_blocking
 from alphapanda.strategy import Strategy
 from alphapanda.workspace import HALT, RunSpec, Workspace
 
@@ -75,7 +77,7 @@ class Session:
 
     def open_server(self) -> redis.Redis:
         """A blocking client of the server."""
-        return open_server(self.workspace, self.settings)
+        return open_blocking(address(self.workspace, self.settings), self.settings.redis)
 
     # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────
 

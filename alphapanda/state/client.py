@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import redis
+import redis.retry
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
@@ -86,10 +88,7 @@ def open_client(address: str | Path, settings: RedisSettings | None = None) -> R
     """
     settings = settings or RedisSettings()
     options: dict[str, Any] = {
-        "username": settings.username,
-        "password": settings.password.get_secret_value() if settings.password else None,
-        "socket_timeout": settings.timeout_seconds,
-        "socket_connect_timeout": settings.timeout_seconds,
+        **_options(settings),
         "retry": Retry(NoBackoff(), 0),
         "max_connections": CONNECTIONS,
         "timeout": settings.timeout_seconds,
@@ -102,6 +101,23 @@ def open_client(address: str | Path, settings: RedisSettings | None = None) -> R
         }
         return Redis.from_pool(BlockingConnectionPool(**options))
     return Redis.from_pool(BlockingConnectionPool.from_url(address, **options))  # pyright: ignore[reportUnknownMemberType] - it takes anything
+
+
+def open_blocking(address: str | Path, settings: RedisSettings) -> redis.Redis:
+    """The same for a thread; one command at a time."""
+    options: dict[str, Any] = {**_options(settings), "retry": redis.retry.Retry(NoBackoff(), 0)}
+    if isinstance(address, Path):
+        return redis.Redis(unix_socket_path=str(address), db=settings.database, **options)
+    return redis.Redis.from_url(address, **options)  # pyright: ignore[reportUnknownMemberType] - it takes anything
+
+
+def _options(settings: RedisSettings) -> dict[str, Any]:
+    return {
+        "username": settings.username,
+        "password": settings.password.get_secret_value() if settings.password else None,
+        "socket_timeout": settings.timeout_seconds,
+        "socket_connect_timeout": settings.timeout_seconds,
+    }
 
 
 def text(value: str | bytes) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from alphapanda import connect_sync
 from alphapanda.clock import monotonic, wall_ns
 from alphapanda.notebook.handle import Run
-from alphapanda.notebook.view import View
+from alphapanda.overview.view import View
 from tests.bench.live_strategies import Pairs
 
 SORTED = 6_000_000

@@ -6,11 +6,13 @@ it from any thread. Money is integer paise; ``*ts`` is tape time, the other time
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from alphapanda.result import RunError
+from alphapanda.workspace import RunSpec
 
 ENDS = ("failed", "halted", "stopped")
 SHARED = "paper"  # the namespace without money
@@ -135,6 +137,9 @@ class View(msgspec.Struct, frozen=True):
         return LABELS.get(self.state, self.state)
 
 
+D = TypeVar("D", Books, Vitals)
+
+
 def state_of(wanted: str, books: Books, pulse: Vitals) -> str:
     """The hub, the gateway and the runner each say how a run does; the worst that any of them knows is true."""
     if books.state == "halted" and pulse.state != "halted" and wanted not in ENDS:
@@ -146,3 +151,36 @@ def state_of(wanted: str, books: Books, pulse: Vitals) -> str:
     if "stopping" in said:
         return "stopping"
     return books.state or pulse.state or wanted or "starting"
+
+
+def renewed(
+    view: View, raw: Sequence[bytes | None] | None, spec: RunSpec | None, halt: str, lost: int
+) -> View:
+    """The view after one more look. ``raw``: the gateway's and the runner's document, None if neither has changed;
+    ``spec``: what the run's folder says, None if that cannot be read."""
+    books, pulse = view.books, view.pulse
+    if raw is not None:
+        books, pulse = _decoded(raw[0], Books, books), _decoded(raw[1], Vitals, pulse)
+    hub_says = spec.state if spec is not None else view.hub_says
+    reason = view.reason if spec is None else spec.reason or books.reason
+    return msgspec.structs.replace(
+        view,
+        state=state_of(hub_says, books, pulse),
+        hub_says=hub_says,
+        reason=reason,
+        detached=spec.detached if spec is not None else view.detached,
+        books=books,
+        pulse=pulse,
+        lost=0 if hub_says in ENDS else lost,
+        halt="" if hub_says in ENDS else halt,
+    )
+
+
+def _decoded(raw: bytes | None, kind: type[D], before: D) -> D:
+    """A document; what was read before where it is gone (a server that lost its data) or cannot be read."""
+    if raw is None:
+        return before
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.MsgspecError:
+        return before

@@ -1,0 +1,133 @@
+"""What goes wrong: lines of the error channel, and dead letters nobody has dealt with."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter, deque
+from typing import Any
+
+import msgspec
+
+from alphapanda.clock import monotonic
+from alphapanda.events import MINUTE, SECOND, Topics
+from alphapanda.letters.dead_letters import settled
+from alphapanda.logs.tail import Facts, Tail
+from alphapanda.overview.snapshot import ErrorLine
+from alphapanda.settings import Settings
+from alphapanda.workspace import Workspace
+
+NEWEST = 200  # lines that are shown
+SEARCH_SECONDS = 2.0  # between two looks for topics that have letters
+MINUTES = 24 * 60  # that are counted
+KNOWN = {
+    "ts", "level", "channel", "event", "role", "pid", "namespace", "run", "strategy", "correlation_id", "exception",
+    "logger",
+}  # fmt: skip
+
+
+class Trouble:
+    """Follows the error channel's file; ``look`` returns what an ``Overview`` holds of it."""
+
+    def __init__(self, workspace: Workspace, settings: Settings) -> None:
+        folder = settings.logging.directory
+        folder = workspace.logs if folder is None else workspace.root / folder
+        self._tail = Tail(folder / "error.jsonl", None)
+        self._lines: deque[ErrorLine] = deque(maxlen=NEWEST)
+        self._counts: Counter[tuple[int, str, str, str]] = Counter()
+        self._begun = False
+        self._told: tuple[Any, ...] = ((), ())
+        self._letters: dict[str, _Letters] = {}
+        self._searched = -SEARCH_SECONDS
+
+    def look(self, now: int) -> dict[str, Any]:
+        """``errors``, newest first, and ``error_counts`` of the last day; ``now`` is wall ns."""
+        found = self._tail.new() if self._begun else self._tail.last(20_000)
+        self._begun = True
+        for _, facts in found:
+            self._add(facts)
+        oldest = (now // MINUTE - MINUTES) * MINUTE
+        stale = [key for key in self._counts if key[0] < oldest]
+        for key in stale:
+            del self._counts[key]
+        if found or stale:
+            self._told = (
+                tuple(reversed(self._lines)),
+                tuple((*key, n) for key, n in sorted(self._counts.items())),
+            )
+        return {"errors": self._told[0], "error_counts": self._told[1]}
+
+    def letters(self, server: Any) -> dict[str, int]:
+        """Open dead letters by topic, read from where the last look stopped. Raises what the client raises."""
+        if monotonic() - self._searched >= SEARCH_SECONDS:
+            self._searched = monotonic()
+            for key in server.scan_iter("*.dlq", 1000):
+                self._letters.setdefault(key.decode().removesuffix(".dlq"), _Letters())
+        if self._letters:
+            offsets: dict[str, str] = {}
+            for topic, known in self._letters.items():
+                offsets |= {Topics.dead_letters(topic): known.offset, settled(topic): known.settled_offset}
+            for name, entries in server.xread(offsets, count=NEWEST) or ():
+                topic, _, done = name.decode().partition(".dlq")
+                self._letters[topic].take(entries, done == ".settled")
+        counts = {topic: len(known.ids - known.settled) for topic, known in self._letters.items()}
+        return {topic: count for topic, count in counts.items() if count}
+
+    def _add(self, facts: Facts) -> None:
+        kind = str(facts.get("error_class") or facts.get("event") or "")
+        namespace, topic = str(facts.get("namespace") or ""), str(facts.get("topic") or "")
+        at = str(facts.get("ts", ""))
+        self._counts[_minute(at), kind, topic, namespace] += 1
+        rest = {name: value for name, value in facts.items() if name not in KNOWN}
+        self._lines.append(
+            ErrorLine(
+                at=at, message=_message(facts), facts=rest,
+                **{name: str(facts.get(name) or "") for name in
+                   ("level", "event", "role", "namespace", "run", "strategy", "correlation_id", "exception")},
+            )
+        )  # fmt: skip
+
+
+class _Letters:
+    """The letters of one topic by id, and which of them are settled."""
+
+    def __init__(self) -> None:
+        self.offset = self.settled_offset = "0"
+        self.ids: set[str] = set()
+        self.settled: set[str] = set()
+
+    def take(self, entries: list[Any], done: bool) -> None:
+        """Entries of the topic's letters, or of what was done with them."""
+        last = entries[-1][0].decode()
+        if done:
+            self.settled_offset = last
+        else:
+            self.offset = last
+        for offset, fields in entries:
+            try:
+                (self.settled if done else self.ids).add(_ID.decode(fields[b"b"]).id)
+            except (msgspec.DecodeError, KeyError):
+                if not done:  # what is no letter is listed as one, by its place
+                    self.ids.add(offset.decode())
+
+
+class _Named(msgspec.Struct):
+    id: str
+
+
+_ID = msgspec.msgpack.Decoder(_Named)
+
+
+def _message(facts: Facts) -> str:
+    """The sentence for a person, wherever the line has it."""
+    for name in ("message", "error", "reason", "detail"):
+        if isinstance(facts.get(name), str) and facts[name]:
+            return facts[name]
+    return ""
+
+
+def _minute(text: str) -> int:
+    """Wall ns of the minute that an ISO 8601 time lies in; 0 if it is none."""
+    try:
+        return int(dt.datetime.fromisoformat(text).timestamp()) * SECOND // MINUTE * MINUTE
+    except ValueError:
+        return 0

@@ -1,0 +1,177 @@
+"""What people look at is made from what the processes wrote, whole, and survives whatever they go through."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from alphapanda.buses.base import encode
+from alphapanda.buses.frames import Frame
+from alphapanda.buses.tapelog import Writer
+from alphapanda.clock import wait_until
+from alphapanda.events import IST_OFFSET_NS, MINUTE, SECOND, Block, EventEnvelope
+from alphapanda.instruments import Instrument
+from alphapanda.overview import Overview, Reader
+from alphapanda.overview.lanes import LaneBook
+from alphapanda.overview.market import Market
+from alphapanda.settings import RiskSettings, Settings
+from alphapanda.workspace import RunSpec, Workspace
+from tests.conftest import OwnValkey
+
+DAY = dt.date(2026, 11, 20)
+OPEN = (DAY - dt.date(1970, 1, 1)).days * 86_400 * SECOND + 9 * 3600 * SECOND + 15 * MINUTE - IST_OFFSET_NS
+
+
+def event(kind: str, number: int, **data: object) -> EventEnvelope:
+    facts = {
+        "order": "Cross:7:0", "strategy": "Cross", "symbol": "NSE:INFY", "side": "BUY", "quantity": 10,
+        "kind": "LIMIT", "limit": 150_000, "stop": None, "leg": "", "tag": "t", "status": "sent", "reason": "",
+    }  # fmt: skip
+    return EventEnvelope(
+        id=f"{kind}:{number}", type=kind, ts=number, source="gateway", namespace="paper", key="cross-1",
+        correlation_id="tick:7", trace_id="t", data=facts | data,
+    )  # fmt: skip
+
+
+def filled(number: int, quantity: int, units: int) -> EventEnvelope:
+    more = {"quantity": quantity, "ordered": 10, "price_units": units, "charges": [1, 2], "realized": 5}
+    return event("orders.filled", number, **more)
+
+
+def rupees(_: str, units: int) -> float:
+    return units / 100
+
+
+def test_an_order_is_one_row_however_often_it_is_told_of() -> None:
+    book = LaneBook("paper")
+    told = [
+        event("signals.validated", 1),
+        event("orders.submitted", 2),
+        event("orders.acknowledged", 3, status="open"),
+        filled(4, 4, 150_000),
+        filled(4, 4, 150_000),
+        filled(5, 6, 149_900),
+        event("orders.acknowledged", 3, status="open"),
+    ]
+    for one in told:
+        book.take(one, rupees)
+    lane = book.lane({}, {}, None, [], RiskSettings())
+    (order,) = lane.orders
+    assert (order.status, order.filled, order.quantity, order.limit) == ("filled", 10, 10, 1500.0)
+    assert order.average == pytest.approx((4 * 1500.0 + 6 * 1499.0) / 10)
+    assert [fill.quantity for fill in lane.fills] == [6, 4]
+    assert lane.fills[0].charges == 3
+    assert (lane.signals, lane.denied) == (1, 0)
+
+
+def test_a_denial_and_a_rejection_say_why() -> None:
+    book = LaneBook("paper")
+    book.take(event("signals.rejected", 1, status="denied", reason="position 12 > 10"), rupees)
+    book.take(event("orders.rejected", 2, order="Cross:8:0", status="rejected", reason="no margin"), rupees)
+    lane = book.lane({}, {}, None, [], RiskSettings())
+    assert [(one.status, one.reason) for one in lane.orders] == [
+        ("rejected", "no margin"), ("denied", "position 12 > 10"),
+    ]  # fmt: skip
+    assert lane.denied == 1
+
+
+def test_books_are_bounded() -> None:
+    book = LaneBook("paper")
+    for number in range(2_000):
+        book.take(event("orders.submitted", number, order=f"Cross:{number}:0"), rupees)
+        book.take(filled(number, 1, 100), rupees)
+        snapshot = EventEnvelope(
+            id=f"pnl:{number}", type="pnl.snapshots", ts=number, source="gateway", namespace="paper", key="main",
+            correlation_id="c", trace_id="t", data={"net": number},
+        )  # fmt: skip
+        book.take(snapshot, rupees)
+    lane = book.lane({"tape_ts": 5_000, "net": 7}, {}, None, [], RiskSettings())
+    assert len(lane.orders) == len(lane.fills) == 500
+    assert len(lane.curve) <= 1_001
+    assert lane.curve[-1] == (5_000, 7)
+
+
+def write(folder: Path, minutes: int) -> None:
+    """Two instruments, four ticks a minute each, in frames that part minutes in the middle."""
+    writer = Writer(folder)
+    writer.widen([Instrument(symbol=symbol, exchange="NSE") for symbol in ("NSE:INFY", "NSE:SBIN")])
+    rows = minutes * 8
+    ts = OPEN + np.arange(rows) * (MINUTE // 8)
+    index = np.arange(rows) % 2
+    price = 150_000 + np.arange(rows) % 7 * 5
+    volume = np.full(rows, 3)
+    for number, first in enumerate(range(0, rows, 11), 1):
+        part = slice(first, min(first + 11, rows))
+        block = Block(first, ts[part], index[part], price[part], volume[part])
+        writer.append(Frame(number, int(ts[part][-1]), 2, block))
+    writer.close()
+
+
+def test_bars_of_the_day_are_those_of_its_ticks(tmp_path: Path) -> None:
+    write(tmp_path, 30)
+    market = Market(tmp_path)
+    assert market.look(1)
+    assert not market.look(2)
+    rows = np.arange(30 * 8)
+    price = (150_000 + rows % 7 * 5) / 100
+    for number, symbol in enumerate(("NSE:INFY", "NSE:SBIN")):
+        mine = price[number::2].reshape(30, 4)
+        bars = market.bars(symbol)
+        assert bars.ts == [OPEN + i * MINUTE for i in range(30)]
+        assert (bars.open, bars.close) == (mine[:, 0].tolist(), mine[:, -1].tolist())
+        assert (bars.high, bars.low) == (mine.max(axis=1).tolist(), mine.min(axis=1).tolist())
+        assert bars.volume == [12] * 30
+        newest = market.prices()[symbol]
+        assert (newest.last, newest.opened, newest.ticks, newest.volume) == (
+            mine[-1, -1],
+            mine[0, 0],
+            120,
+            360,
+        )
+        five = market.bars(symbol, 5)
+        assert five.high == mine.reshape(6, 20).max(axis=1).tolist()
+        assert five.volume == [60] * 6
+    assert market.bars("NSE:NONE").ts == []
+    market.close()
+
+
+def test_it_survives_the_server_and_shows_what_was_last(own_valkey: OwnValkey) -> None:
+    place, workspace = own_valkey, own_valkey.workspace
+    folder = workspace.runs / "cross-1"
+    folder.mkdir()
+    RunSpec(
+        run="cross-1", namespace="paper", name="Cross", class_name="Cross", digest="d", state="running"
+    ).write(folder)
+    client = place.client()
+    client.set("paper:portfolio:main", msgspec.json.encode({"net": 1234, "tape_ts": 9, "positions": []}))
+    client.xadd("paper.orders.submitted", {"b": encode(event("orders.submitted", 1))})
+    client.xadd("paper.orders.submitted", {"b": b"garbage"})
+    reader = Reader(workspace, Settings(), 0.02).start()
+    try:
+        newest = reader.wait(0, 10)
+        assert (newest.lanes["paper"].net, newest.hub, newest.lost) == (1234, "", 0)
+        assert newest.lanes["paper"].orders[0].id == "Cross:7:0"
+        assert newest.runs[0].state == "running"
+        place.kill()
+        assert wait_until(lambda: reader.newest.lost > 0, 10)
+        assert reader.newest.lanes["paper"].net == 1234
+        workspace.raise_halt("paper", 2, "enough", "me", 5)
+        assert wait_until(lambda: reader.newest.lanes["paper"].halt is not None, 10)
+        place.start()
+        assert wait_until(lambda: reader.newest.lost == 0, 10)
+    finally:
+        reader.close()
+
+
+def test_nothing_new_makes_no_new_overview(tmp_path: Path) -> None:
+    reader = Reader(Workspace(tmp_path), Settings())
+    first = reader.look()
+    assert first is not None
+    reader.newest = first
+    again = reader.look()
+    assert again is None or again.lost != first.lost
+    assert isinstance(first, Overview)
