@@ -454,6 +454,27 @@ def test_a_stop_is_a_line_and_flatten_is_said_in_it(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_what_is_offered_is_kept_by_the_next_hub_too_until_it_is_ended(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with desk(tmp_path) as at:
+            await at.ready()
+            assert set(at.hub.crew.children) == {"feed", "gateway:paper"}
+            assert (await at.ask({"do": "offer", "roles": ["watch"]}))["roles"] == ["watch"]
+            assert (await at.ask({"do": "offer", "roles": ["api", "watch"]}))["roles"] == ["api", "watch"]
+            await soon(lambda: all(at.hub.crew.children[role].up.is_set() for role in ("api", "watch")))
+            with pytest.raises(UnknownNameError, match="role"):
+                await at.ask({"do": "offer", "roles": ["feed"]})
+        async with desk(tmp_path) as at:
+            await soon(lambda: {"api", "watch"} <= set(at.hub.crew.children))
+            assert (await at.ask({"do": "offer", "roles": ["api"], "end": True}))["roles"] == ["watch"]
+            assert set(at.hub.crew.children) == {"feed", "gateway:paper", "watch"}
+        async with desk(tmp_path) as at:
+            await soon(lambda: "watch" in at.hub.crew.children)
+            assert "api" not in at.hub.crew.children
+
+    asyncio.run(scenario())
+
+
 def test_a_run_that_ends_halts_or_fails_says_so_in_its_folder(tmp_path: Path) -> None:
     async def main() -> None:
         async with desk(tmp_path) as at:

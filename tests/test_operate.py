@@ -59,7 +59,7 @@ class Desk:
 
     def up(self, *more: str) -> None:
         done = subprocess.run(
-            [*self.command(*more), "up", "--detach"], capture_output=True, text=True, check=False
+            [*self.command(*more), "up", "--detach", "--bare"], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
 
@@ -98,7 +98,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Iterat
 def test_up_status_stop_from_one_end_to_the_other(desk: Desk) -> None:
     assert desk.type("status")[0] == 1
     desk.up()
-    code, out, _ = desk.type("up")
+    code, out, _ = desk.type("up", "--bare")
     assert code == 0
     assert f"runs already: process {desk.hub.pid}, ready, up " in out
     desk.client.ask(RUN)
@@ -134,7 +134,7 @@ def test_up_status_stop_from_one_end_to_the_other(desk: Desk) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_up_in_the_foreground_ends_cleanly_with_all_it_runs(desk: Desk, number: signal.Signals) -> None:
     with subprocess.Popen(
-        desk.command("up"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        desk.command("up", "--bare"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         desk.until(lambda: len(children(desk.workspace)) == 2, 40)
         desk.until(lambda: desk.client.ask({"do": "ping"})["state"] == "ready")
@@ -153,7 +153,9 @@ def test_up_in_the_foreground_ends_cleanly_with_all_it_runs(desk: Desk, number: 
 
 def test_up_in_the_foreground_tells_when_its_hub_is_gone(desk: Desk) -> None:
     piped = subprocess.PIPE
-    with subprocess.Popen(desk.command("up", "--quiet"), stdout=piped, stderr=piped, text=True) as process:
+    with subprocess.Popen(
+        desk.command("up", "--quiet", "--bare"), stdout=piped, stderr=piped, text=True
+    ) as process:
         desk.until(lambda: len(children(desk.workspace)) == 2, 40)
         desk.hub.signal(signal.SIGKILL)
         out, err = process.communicate(timeout=20)

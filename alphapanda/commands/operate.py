@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 OK, FAILED = 0, 1
+NEEDS = {  # what `up` starts beside what trades, and the packages it takes
+    "api": ("fastapi", "uvicorn", "prometheus_client"),
+    "dashboards": ("panel",),
+    "watch": ("apscheduler", "papermill"),
+}
 DOWN_SECONDS = 6.0  # the hub ends within five
 
 Facts = Mapping[str, Any]
@@ -41,6 +47,9 @@ def add_commands(add: Add) -> None:
     one = add("up", help="start the hub of this folder, and watch it")
     one.add_argument("--detach", action="store_true", help="leave it running and come back at once")
     one.add_argument("--quiet", action="store_true", help="show nothing while it runs")
+    one.add_argument(
+        "--bare", action="store_true", help="only what trades: no pages, no API, no schedules or alerts"
+    )
     two = add("status", help="what runs here, and how it does")
     two.add_argument("--json", action="store_true", help="print JSON")
     two.add_argument("--watch", action="store_true", help="keep it up to date")
@@ -84,17 +93,16 @@ def add_commands(add: Add) -> None:
 def up(options: argparse.Namespace) -> int:
     """Start the hub; in the foreground Ctrl-C ends it and all it runs."""
     workspace, console = Workspace.find(), open_console()
-    with contextlib.suppress(InfrastructureError):
-        pong = HubClient(workspace).ask({"do": "ping"}, 2.0)
-        return _runs_already(console, workspace, pong)
 
     def tell(text: str) -> None:
         if not options.quiet:
             say(console, f"  {text}", "bright_black")
 
     began = monotonic()
-    client = ensure_hub(workspace, tell)
+    client = _running(workspace) or ensure_hub(workspace, tell)
     pong = client.ask({"do": "ping"})
+    if not options.bare:
+        _offer(client, tell)
     if not client.started:
         return _runs_already(console, workspace, pong)
     if not options.quiet:
@@ -105,6 +113,29 @@ def up(options: argparse.Namespace) -> int:
         how = "alphapanda stop" if options.detach else "Ctrl-C"
         say(console, f"  {how} ends it and all it runs; `alphapanda status` shows it", "bright_black")
     return OK if options.detach else _stay(client, console, options.quiet)
+
+
+def _running(workspace: Workspace) -> HubClient | None:
+    """The hub that runs here already, whatever state it is in."""
+    client = HubClient(workspace)
+    with contextlib.suppress(InfrastructureError):
+        client.ask({"do": "ping"}, 2.0)
+        return client
+    return None
+
+
+def _offer(client: HubClient, tell: Callable[[str], None]) -> None:
+    """Pages, API, schedules and alerts, as far as what they need is installed."""
+    lacking = {
+        role: [name for name in names if importlib.util.find_spec(name) is None]
+        for role, names in NEEDS.items()
+    }
+    client.ask({"do": "offer", "roles": [role for role, names in lacking.items() if not names]})
+    for role, names in lacking.items():
+        if names:
+            tell(f"no {role}: {', '.join(names)} not installed (pip install 'alphapanda[all]')")
+    if not lacking["dashboards"]:
+        tell("`alphapanda dashboard` opens the pages in a browser")
 
 
 def _runs_already(console: Console, workspace: Workspace, pong: Facts) -> int:

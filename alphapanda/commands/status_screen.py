@@ -90,9 +90,21 @@ def _details(kind: str, health: Facts) -> list[str]:
         clock = health.get("clock")
         fault = _clean(health["detail"]) if health.get("state") in ("degraded", "logged_out") else ""
         return [*told, f"market time {_clock(clock)}" if clock else "", fault]
+    if kind in ("api", "dashboards"):
+        return [str(health.get("url", ""))]
+    if kind == "watch":
+        return _watched(health)
     count, orders = health.get("runs", 0), health.get("orders_today", 0)
     runs = f"{count} run{'s' * (count != 1)}, {orders:,} orders today" if health else ""
     return [str(health.get("mode", "")), runs, _clean(health.get("detail", ""))]
+
+
+def _watched(health: Facts) -> list[str]:
+    """Schedules, the next that is due, and alerts that wait for somebody."""
+    count, due, alerts = (int(health.get(name) or 0) for name in ("schedules", "next_due", "unseen"))
+    told = [f"{count} schedule{'s' * (count != 1)}"] if health else []
+    told += [f"next at {_clock(due)}"] if due else []
+    return [*told, f"{alerts} alert{'s' * (alerts != 1)} nobody has seen" if alerts else ""]
 
 
 def _stopped(halt: Facts) -> str:

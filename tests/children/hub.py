@@ -9,7 +9,7 @@ import msgspec
 
 from alphapanda import logs
 from alphapanda.errors import AlphaPandaException, RetryPolicy
-from alphapanda.hub.crew import FOLDER, NAMESPACE, POLICIES, WORKSPACE
+from alphapanda.hub.crew import FOLDER, NAMESPACE, OFFERED, POLICIES, WORKSPACE
 from alphapanda.hub.hub import Hub
 from alphapanda.server import Server
 from alphapanda.settings import Settings
@@ -20,6 +20,7 @@ LINES = {
     "feed": (*CHILD, "feed", WORKSPACE),
     "gateway": (*CHILD, "gateway", WORKSPACE, NAMESPACE),
     "runner": (*CHILD, "runner", FOLDER),
+    **{role: (*CHILD, role, WORKSPACE) for role in OFFERED},
 }
 QUICK = RetryPolicy(delay_first=0.02, delay_max=0.2)
 IMPATIENT = {**POLICIES, "runner": msgspec.structs.replace(POLICIES["runner"], retry=QUICK)}
