@@ -220,7 +220,8 @@ def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> No
 # ── doctor ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_doctor_is_green_here(mine: Path, capsys: Any) -> None:
+def test_doctor_is_green_here(mine: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(mine))  # other tests may run a JupyterLab meanwhile
     code, out, _ = run(capsys, "doctor")
     assert code == 0, out
     for word in (

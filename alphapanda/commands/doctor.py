@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from alphapanda.checks import Check, Looks, State
 from alphapanda.commands import doctor_live as live
+from alphapanda.commands import doctor_notebook as notebook
 from alphapanda.errors import AlphaPandaException, ConfigurationError, RulebookError
 from alphapanda.instruments import Instrument
 from alphapanda.workspace import Workspace
@@ -46,6 +47,8 @@ def findings(today: dt.date, *, workspace: Workspace | None = None, reap: bool =
         lambda: live.sockets(at),
         lambda: live.hub(at, reap=reap),
         live.kernel,
+        notebook.jupyter,
+        notebook.startup,
     )
     for look in looks:
         try:
