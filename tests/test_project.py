@@ -131,6 +131,30 @@ def test_every_python_file_parses() -> None:
         ast.parse(text(path), str(path))
 
 
+RUNS_WHAT_IT_READS = re.compile(  # as dotted names of what is called
+    r"(?:cloudpickle|pickle|marshal|shelve|dill|joblib|yaml)\.(?:loads?|open|Unpickler)|(?:builtins\.)?(?:eval|exec)"
+    r"|os\.(?:system|popen)|.*_cloudpickle\(\)\.loads"
+)
+MAY = {
+    "alphapanda/sweeps.py: _cloudpickle().loads"
+}  # a sweep's own workers get their job from it, over a pipe
+
+
+def test_nothing_that_is_read_can_run() -> None:
+    """No pickle, eval or shell between a file, a message or a person and us: data is decoded by declared types."""
+    found: set[str] = set()
+    for path in committed():
+        name = path.relative_to(ROOT).as_posix()
+        if path.suffix != ".py" or not name.startswith(("alphapanda/", "dashboards/")):
+            continue
+        for node in ast.walk(ast.parse(text(path))):
+            if isinstance(node, ast.Call):
+                if RUNS_WHAT_IT_READS.fullmatch(called := ast.unparse(node.func)):
+                    found.add(f"{name}: {called}")
+                found |= {f"{name}: shell" for word in node.keywords if word.arg == "shell"}
+    assert found == MAY
+
+
 def modules() -> list[str]:
     """Every module of the package by its dotted name."""
     names = (p.relative_to(ROOT).with_suffix("").parts for p in (ROOT / "alphapanda").rglob("*.py"))
