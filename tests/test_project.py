@@ -136,8 +136,9 @@ RUNS_WHAT_IT_READS = re.compile(  # as dotted names of what is called
     r"|os\.(?:system|popen)|.*_cloudpickle\(\)\.loads"
 )
 MAY = {
-    "alphapanda/sweeps.py: _cloudpickle().loads"
-}  # a sweep's own workers get their job from it, over a pipe
+    "alphapanda/sweeps.py: _cloudpickle().loads",  # a sweep's own workers get their job from it, over a pipe
+    "alphapanda/capsule.py: exec",  # a module whose digest is the approved one
+}
 
 
 def test_nothing_that_is_read_can_run() -> None:
