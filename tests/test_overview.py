@@ -147,7 +147,8 @@ def test_it_survives_the_server_and_shows_what_was_last(own_valkey: OwnValkey) -
         run="cross-1", namespace="paper", name="Cross", class_name="Cross", digest="d", state="running"
     ).write(folder)
     client = place.client()
-    client.set("paper:portfolio:main", msgspec.json.encode({"net": 1234, "tape_ts": 9, "positions": []}))
+    document = msgspec.json.encode({"net": 1234, "tape_ts": 9, "positions": []})
+    client.hset("paper:portfolio:main", mapping={"document": document, "version": 1})
     client.xadd("paper.orders.submitted", {"b": encode(event("orders.submitted", 1))})
     client.xadd("paper.orders.submitted", {"b": b"garbage"})
     reader = Reader(workspace, Settings(), 0.02).start()
