@@ -1,0 +1,93 @@
+"""``python -m alphapanda.api WORKSPACE``: the API's process, a child of the hub."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from alphapanda import logs
+from alphapanda.access import Access
+from alphapanda.errors import AlphaPandaException, ConfigurationError, PermanentError
+from alphapanda.processes import CONFIGURATION
+from alphapanda.settings import APISettings
+from alphapanda.workspace import Workspace
+
+FAULT = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m alphapanda.api")
+    parser.add_argument("workspace", type=Path)
+    workspace = Workspace(parser.parse_args(arguments).workspace)
+    try:
+        asyncio.run(_serve(workspace))
+    except AlphaPandaException as error:
+        logs.channel("error").error("api.failed", error=error.message, fix=error.fix, code=error.code)
+        sys.stderr.write(f"{error.message} [{error.code}]{error.fix and '; '}{error.fix}\n")  # for the hub
+        return CONFIGURATION if isinstance(error, PermanentError) else FAULT
+    except Exception as error:  # noqa: BLE001 - the process's last stop: the hub reads the line and starts another
+        logs.channel("error").exception("api.failed")
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return FAULT
+    return 0
+
+
+def check_reach(settings: APISettings, access: Access) -> None:
+    """ConfigurationError for a service that others than this machine could reach without TLS, or without a token."""
+    try:
+        here = settings.host == "localhost" or ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        here = False  # a name: it may be anybody's
+    if here:
+        return
+    if not settings.behind_tls:
+        raise ConfigurationError(
+            f"API__HOST {settings.host} is reached from elsewhere, and tokens would travel in the clear",
+            fix="put a proxy that speaks TLS in front and set API__BEHIND_TLS=true, or set API__HOST=127.0.0.1",
+            code="E_EXPOSED",
+        )
+    if not access.people():
+        raise ConfigurationError(
+            f"API__HOST {settings.host} is reached from elsewhere, and nobody has a token",
+            fix="alphapanda token add NAME",
+            code="E_EXPOSED",
+        )
+
+
+async def _serve(workspace: Workspace) -> None:
+    from alphapanda.api.app import make_service
+    from alphapanda.api.platform import Platform
+    from alphapanda.api.serving import address_of, listening, serve
+    from alphapanda.child import Child
+    from alphapanda.overview import Reader
+
+    child, access = Child(workspace, "api"), Access(workspace)
+    api = child.settings.api
+    check_reach(api, access)
+    async with (
+        child.bus() as bus
+    ):  # one that waits for nobody: what was read last is told while the server is away
+        reader = Reader(workspace, child.settings)
+        platform = Platform(workspace, child.settings, reader, access, bus)
+        service = make_service(platform)
+        line = listening(api.host, api.port)
+        url = address_of(line)
+        reader.start()
+        beating = asyncio.create_task(child.beat(bus, lambda: {"state": "serving", "url": url}))
+        try:
+            await serve(service, line, child.ready, child.ended)
+        finally:
+            child.ended.set()
+            beating.cancel()
+            await asyncio.wait((beating,))
+            platform.close()
+            reader.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The routes by noun: each module's ``add`` declares its own."""
