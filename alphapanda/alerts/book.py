@@ -91,7 +91,11 @@ class Step(NamedTuple):
 
 
 def step(
-    known: dict[str, Alert], findings: Iterable[Finding], now: int, repeat: float, told: Iterable[tuple[str, int]] = ()
+    known: dict[str, Alert],
+    findings: Iterable[Finding],
+    now: int,
+    repeat: float,
+    told: Iterable[tuple[str, int]] = (),
 ) -> Step:
     """One look. ``known`` are all alerts on record by id; ``told`` the (rule, time) of what was told lately."""
     found: dict[str, Finding] = {}
@@ -148,7 +152,9 @@ def _seen(alert: Alert | None, one: Finding, now: int, repeat: float) -> Alert:
             cleared=0,
         )  # fmt: skip
     if LEVELS.index(one.level) > LEVELS.index(alert.level):  # it got worse by itself: that is news
-        return msgspec.structs.replace(alert, **shown, level=one.level, times=0, acknowledged=0, by="", note="")
+        return msgspec.structs.replace(
+            alert, **shown, level=one.level, times=0, acknowledged=0, by="", note=""
+        )
     return msgspec.structs.replace(alert, **shown)
 
 

@@ -57,9 +57,15 @@ def _add_arguments(one: argparse.ArgumentParser) -> None:
         "-p", "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the notebook"
     )
     one.add_argument("--timeout", type=_seconds, metavar="SPAN", help="one run may take so long: 10m")
-    one.add_argument("--retries", type=int, default=0, metavar="N", help="a failed run is repeated so often (0)")
-    one.add_argument("--backoff", type=_seconds, default=60.0, metavar="SPAN", help="before the first retry (1m)")
-    one.add_argument("--grace", type=_seconds, default=300.0, metavar="SPAN", help="a run may begin so late (5m)")
+    one.add_argument(
+        "--retries", type=int, default=0, metavar="N", help="a failed run is repeated so often (0)"
+    )
+    one.add_argument(
+        "--backoff", type=_seconds, default=60.0, metavar="SPAN", help="before the first retry (1m)"
+    )
+    one.add_argument(
+        "--grace", type=_seconds, default=300.0, metavar="SPAN", help="a run may begin so late (5m)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -88,7 +88,9 @@ class Schedules:
         timeout = self._timeout if timeout is None else timeout
         for what, value in (("timeout", timeout), ("backoff", backoff), ("grace", grace)):
             if not 0 < value <= 86_400:
-                raise ValidationError(f"{what} of {value:g} s", fix="more than 0, at most a day", code="E_LIMIT")
+                raise ValidationError(
+                    f"{what} of {value:g} s", fix="more than 0, at most a day", code="E_LIMIT"
+                )
         if not 0 <= retries <= RETRIES_MAX:
             raise ValidationError(f"{retries} retries", fix=f"0 to {RETRIES_MAX}", code="E_LIMIT")
         when.check()
@@ -121,7 +123,9 @@ class Schedules:
         with turn(self.place, schedule.notebook) as lock:
             if lock is None:
                 raise InfrastructureError(
-                    f"{schedule.notebook} is being run already", fix="alphapanda schedule history", code="E_BUSY"
+                    f"{schedule.notebook} is being run already",
+                    fix="alphapanda schedule history",
+                    code="E_BUSY",
                 )
             now = self.place.clock()
             run = Run(

@@ -111,7 +111,14 @@ def perform(
 
 
 def finished(
-    place: Place, run: Run, state: State, *, source: str = "", error: str = "", cell: int = 0, message: str = ""
+    place: Place,
+    run: Run,
+    state: State,
+    *,
+    source: str = "",
+    error: str = "",
+    cell: int = 0,
+    message: str = "",
 ) -> Run:
     """Put on record how a run ended, and let go of executed notebooks beyond those that are kept."""
     digest, path = "", place.workspace.root / run.path
@@ -229,7 +236,9 @@ class _Worker:
         said = self._said.decode("utf-8", "replace").strip().splitlines()
         if code is not None and code < 0:
             return "killed", f"its process was ended by {signal.Signals(-code).name}"
-        return "failed", said[-1] if said else f"its process ended with code {code} before it told how it went"
+        return "failed", said[
+            -1
+        ] if said else f"its process ended with code {code} before it told how it went"
 
     def _drain(self) -> None:
         """Read what it says, and keep the end of it."""

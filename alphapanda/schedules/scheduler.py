@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from alphapanda.clock import monotonic
 from alphapanda.errors import DatabaseError, RulebookError, UnknownNameError
 from alphapanda.events import SECOND
 from alphapanda.logs import channel
@@ -56,11 +57,12 @@ class Scheduler:
             if run.schedule in known:
                 self._start(known[run.schedule], run, now)
 
-    def close(self, seconds: float = 3.0) -> None:
-        """End what we run; it is on record as killed."""
+    def close(self, seconds: float = 1.2) -> None:
+        """End what we run; it is on record as killed. What does not end in time is, by whoever looks next."""
         self._stop.set()
+        until = monotonic() + seconds
         for thread in list(self._running.values()):
-            thread.join(seconds)
+            thread.join(max(0.0, until - monotonic()))
 
     def _move(self, schedule: Schedule, now: int) -> None:
         """On to the next moment, with a row for the newest of those that have passed."""
@@ -100,7 +102,9 @@ class Scheduler:
             why = f"nobody was there to start it: {late:,.0f} s late, more than {schedule.grace:g}"
             return msgspec.structs.replace(run, state="missed", ended=now, error="E_MISSED", message=why)
         if any(one.schedule == schedule.name for one in self.place.store.waiting("due")):
-            return msgspec.structs.replace(run, state="skipped", ended=now, message="an earlier one waits still")
+            return msgspec.structs.replace(
+                run, state="skipped", ended=now, message="an earlier one waits still"
+            )
         return run
 
     def _start(self, schedule: Schedule, run: Run, now: int) -> None:
@@ -148,7 +152,11 @@ class Scheduler:
         wait = schedule.backoff * 2 ** (run.attempt - 1)
         self.place.store.begin(
             Run(
-                schedule=run.schedule, notebook=run.notebook, due=run.due, attempt=run.attempt + 1,
-                parameters=run.parameters, not_before=self.place.clock() + int(wait * SECOND),
+                schedule=run.schedule,
+                notebook=run.notebook,
+                due=run.due,
+                attempt=run.attempt + 1,
+                parameters=run.parameters,
+                not_before=self.place.clock() + int(wait * SECOND),
             )  # fmt: skip
         )

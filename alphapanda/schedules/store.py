@@ -127,7 +127,9 @@ class Store:
                 base.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             raise DatabaseError(
-                f"schedules cannot be read or written: {error}", fix=f"look at {self.path}", code="E_SCHEDULES"
+                f"schedules cannot be read or written: {error}",
+                fix=f"look at {self.path}",
+                code="E_SCHEDULES",
             ) from None
 
     def schedules(self) -> list[Schedule]:

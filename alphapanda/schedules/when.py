@@ -60,7 +60,9 @@ class When(msgspec.Struct, frozen=True, kw_only=True):
             if moment:
                 parse_moment(moment)
         if self.every and parse_interval(self.every) < EVERY_MIN:
-            raise ValidationError(f"every {self.every} is too often", fix="a minute or more", code="E_INTERVAL")
+            raise ValidationError(
+                f"every {self.every} is too often", fix="a minute or more", code="E_INTERVAL"
+            )
         if self.cron:
             _trigger(self.cron)
 
