@@ -12,7 +12,7 @@ import contextlib
 import ssl
 from collections import deque
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -22,7 +22,10 @@ from alphapanda.alerts.book import Telling
 from alphapanda.errors import ConfigurationError, RetryPolicy
 from alphapanda.events import ist
 from alphapanda.logs.redaction import safe_text
-from alphapanda.settings import LOOPBACK, Secret
+from alphapanda.settings import LOOPBACK
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 QUEUE_MAX = 100
 ANSWER_BYTES_MAX = 4_096
@@ -32,7 +35,7 @@ RETRY = RetryPolicy(attempts=5, delay_first=1.0, delay_max=60.0)
 class Webhook:
     """Takes messages at once and posts them from ``run``. ``seconds`` is the deadline of one POST, all told."""
 
-    def __init__(self, url: Secret, seconds: float, retry: RetryPolicy = RETRY) -> None:
+    def __init__(self, url: SecretStr, seconds: float, retry: RetryPolicy = RETRY) -> None:
         self._url, self._seconds, self._retry = _checked(url), seconds, retry
         self._waiting: deque[Telling] = deque()
         self._more = asyncio.Event()
@@ -109,7 +112,7 @@ def _when(at: int) -> str:
     return ist(at).isoformat(timespec="seconds")
 
 
-def _checked(url: Secret) -> SplitResult:
+def _checked(url: SecretStr) -> SplitResult:
     text = url.get_secret_value()
     try:
         parts = urlsplit(text)

@@ -1,27 +1,67 @@
-"""papermill's engine with two things added: somebody hears of the kernel's process, and outputs have an end."""
+"""papermill, with two things added to its engine: somebody hears of the kernel's process, and outputs have an end.
+
+The one place that imports it: papermill and what it stands on have no types.
+"""
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportIncompatibleMethodOverride=false
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import nbformat
 from jupyter_client.manager import AsyncKernelManager
+from papermill import execute_notebook, inspect_notebook
 from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NBClientEngine
+from papermill.engines import NBClientEngine, papermill_engines
 from papermill.log import logger
 
 from alphapanda.errors import ValidationError
 
+SHOWS = ("stream", "display_data", "update_display_data", "execute_result", "error")
 
-class CountedEngine(NBClientEngine):
+
+def inferred(document: dict[str, Any]) -> set[str]:
+    """The names that papermill would set; it passes others on with no more than a warning."""
+    return set(inspect_notebook(_upgraded(document)))
+
+
+def execute(
+    document: dict[str, Any],
+    executed: str,
+    parameters: dict[str, Any],
+    *,
+    told: Callable[[int], None],
+    output_bytes: int,
+) -> None:
+    """Run a notebook in the current folder and keep it as ``executed``, cell by cell. ``told`` is called with the
+    kernel's pid. Raises PapermillExecutionError for a cell that raised, ValidationError E_OUTPUT."""
+    papermill_engines.register("counted", _Engine)
+    execute_notebook(
+        _upgraded(document),
+        executed.replace("{", "{{").replace("}", "}}"),  # papermill would fill in parameters
+        parameters=parameters,
+        engine_name="counted",
+        progress_bar=False,
+        cwd=str(Path.cwd()),
+        told=told,
+        output_bytes=output_bytes,
+    )
+
+
+def _upgraded(document: dict[str, Any]) -> nbformat.NotebookNode:
+    return nbformat.v4.upgrade(nbformat.from_dict(document))
+
+
+class _Engine(NBClientEngine):
     """Runs the cells as papermill does, until they have put out more than they may."""
 
     @classmethod
-    def execute_managed_notebook(  # type: ignore[override]
+    def execute_managed_notebook(
         cls, nb_man: Any, kernel_name: str, *, told: Callable[[int], None], output_bytes: int, **_: Any
     ) -> Any:
-        """``told`` is called with the kernel's pid once it runs."""
-
         class Told(AsyncKernelManager):
             async def start_kernel(self, **kw: Any) -> None:
                 await super().start_kernel(**kw)
@@ -40,7 +80,7 @@ class _Client(PapermillNotebookClient):
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
         """Every message of the kernel that shows something comes through here."""
-        if msg["msg_type"] in ("stream", "display_data", "update_display_data", "execute_result", "error"):
+        if msg["msg_type"] in SHOWS:
             self.left -= len(str(msg["content"]))
             if self.left < 0:
                 raise ValidationError(

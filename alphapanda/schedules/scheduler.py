@@ -158,5 +158,5 @@ class Scheduler:
                 attempt=run.attempt + 1,
                 parameters=run.parameters,
                 not_before=self.place.clock() + int(wait * SECOND),
-            )  # fmt: skip
+            )
         )

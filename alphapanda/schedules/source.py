@@ -120,9 +120,11 @@ def declared(source: Source) -> dict[str, Declared]:
 
 def checked(source: Source, values: dict[str, Any]) -> dict[str, Any]:
     """The values, if the notebook may be told them; ValidationError (E_PARAM) that names the first that it may not."""
-    known = declared(source) if values else {}
+    known = declared(source)
     if values:
-        known = {name: one for name, one in known.items() if name in _inferred(source)}
+        from alphapanda.schedules.engine import inferred  # papermill is heavy
+
+        known = {name: one for name, one in known.items() if name in inferred(source.document)}
     for name, value in values.items():
         where = f"parameter {name!r:.80} of {source.path.name}"
         folded = name.casefold()
@@ -159,14 +161,6 @@ def typed(source: Source, words: list[str]) -> dict[str, Any]:
                 'write 20, 0.5, true, ["a", "b"]',
             ) from None
     return checked(source, values)
-
-
-def _inferred(source: Source) -> set[str]:
-    """The names that papermill itself would set; others it passes on with no more than a warning."""
-    import nbformat
-    from papermill import inspect_notebook
-
-    return set(inspect_notebook(nbformat.from_dict(source.document)))  # type: ignore[no-untyped-call]
 
 
 def _wrong(message: str, fix: str) -> ValidationError:

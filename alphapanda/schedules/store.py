@@ -64,7 +64,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     ``due`` -> ``started`` -> ``ok``, ``failed``, ``timed out`` or ``killed``; ``missed`` when nobody was there to start
     it within the grace, ``skipped`` when another run of the notebook was underway. ``late`` counts earlier moments that
     this row stands for. ``path`` is the executed notebook, from the workspace's root; ``source`` and ``executed`` are
-    SHA-256 of the notebook as it was and as it came out. ``cell`` is the number of the cell that failed, from 1, in the executed notebook.
+    SHA-256 of the notebook as it was and as it came out. ``cell`` is the number, from 1, of the cell of the executed
+    notebook that failed. ``owner``, ``process`` and ``kernel`` are pid and mark of who runs it and what it runs.
     """
 
     id: int = 0
@@ -85,7 +86,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     cell: int = 0
     message: str = ""
-    owner: str = ""  # pid and mark of who runs it, of its process and of its kernel
+    owner: str = ""
     process: str = ""
     kernel: str = ""
 
@@ -236,8 +237,8 @@ class Store:
         with self._open() as base:
             base.execute(
                 "DELETE FROM run WHERE schedule = ?1 AND id < (SELECT id FROM run WHERE schedule = ?1 "
-                f"ORDER BY id DESC LIMIT 1 OFFSET {RUNS_KEPT})",  # noqa: S608 - a number of ours
-                (name,),
+                "ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                (name, RUNS_KEPT),
             )
 
 

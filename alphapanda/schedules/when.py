@@ -11,7 +11,9 @@ that no table covers is an error (RulebookError), never a guess.
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 from functools import cache
+from typing import Any
 
 import msgspec
 
@@ -106,7 +108,7 @@ class When(msgspec.Struct, frozen=True, kw_only=True):
         trigger, at = _trigger(self.cron), ist(ts) + dt.timedelta(seconds=1)
         until = at + dt.timedelta(DAYS_AHEAD)
         while (fire := trigger.get_next_fire_time(None, at)) is not None and fire < until:
-            local = fire.astimezone(IST)
+            local: dt.datetime = fire.astimezone(IST)
             if self.any_day or self._session(local.date(), rules) is not None:
                 return int(local.timestamp()) * SECOND
             at = dt.datetime.combine(local.date() + dt.timedelta(1), dt.time(), IST)
@@ -127,11 +129,13 @@ def _share_of(exchange: str) -> Instrument:
 
 
 @cache
-def _trigger(text: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - apscheduler has no types
-    from apscheduler.triggers.cron import CronTrigger
-
+def _trigger(text: str) -> Any:
+    """A cron line as apscheduler reads it. Numbers of weekdays are refused: cron counts them from Sunday, it from Monday."""
+    if len(fields := text.split()) == 5 and any(letter.isdigit() for letter in fields[4]):
+        raise ValidationError(f"cron line {text!r}: weekdays by name", fix="mon-fri, sat,sun or *", code="E_TIME")
+    cron: Any = importlib.import_module("apscheduler.triggers.cron")
     try:
-        return CronTrigger.from_crontab(text, timezone=IST)
+        return cron.CronTrigger.from_crontab(text, timezone=IST)
     except ValueError as error:
         raise ValidationError(
             f"cron line {text!r}: {error}",

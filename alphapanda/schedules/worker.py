@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,10 @@ from alphapanda.schedules import source as sources
 
 NICE = 5  # ticks come first
 OUTPUT_BYTES_MAX = 32_000_000
-FLOOD = "E_OUTPUT"
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is to run: the notebook, its folder, where the executed one goes, and the limit of address space."""
+    """What a worker is to run: the notebook and its folder, where the executed one goes, and what it may use."""
 
     folder: str
     notebook: str
@@ -69,7 +69,7 @@ def main(descriptor: int) -> int:
     return 0
 
 
-def _run(order: Order, tell: Any) -> Told:
+def _run(order: Order, tell: Callable[[Told], None]) -> Told:
     digest = ""
     try:
         read = sources.read(sources.located(Path(order.folder), order.notebook))
@@ -79,33 +79,25 @@ def _run(order: Order, tell: Any) -> Told:
     except AlphaPandaException as error:
         return Told(ended=True, source=digest, error=error.code, message=error.message)
     except Exception as error:  # noqa: BLE001 - the process's last stop: whatever it was goes on record
-        from papermill.exceptions import PapermillExecutionError
-
-        if isinstance(error, PapermillExecutionError):
+        if type(error).__name__ == "PapermillExecutionError":  # a cell raised
+            cell: Any = error
             return Told(
-                ended=True, source=digest, error=str(error.ename), cell=int(error.cell_index) + 1,
-                message=str(error.evalue),
-            )  # fmt: skip
+                ended=True, source=digest, error=cell.ename, cell=cell.cell_index + 1, message=cell.evalue
+            )
         return Told(ended=True, source=digest, error=type(error).__name__, message=str(error))
     return Told(ended=True, ok=True, source=digest)
 
 
-def _execute(read: sources.Source, parameters: dict[str, Any], order: Order, tell: Any) -> None:
+def _execute(
+    read: sources.Source, parameters: dict[str, Any], order: Order, tell: Callable[[Told], None]
+) -> None:
     """Let papermill run it, with a kernel that is told of and outputs that are counted."""
-    import nbformat
-    from papermill import execute_notebook
-    from papermill.engines import papermill_engines
+    from alphapanda.schedules.engine import execute
 
-    from alphapanda.schedules.engine import CountedEngine
-
-    papermill_engines.register("counted", CountedEngine)
-    execute_notebook(
-        nbformat.reads(read.text.decode(), as_version=4),
-        order.executed.replace("{", "{{").replace("}", "}}"),  # papermill would fill in parameters
-        parameters=parameters,
-        engine_name="counted",
-        progress_bar=False,
-        cwd=os.getcwd(),  # noqa: PTH109 - the workspace's root; papermill wants a text
+    execute(
+        read.document,
+        order.executed,
+        parameters,
         told=lambda pid: tell(Told(kernel=pid)),
         output_bytes=order.output_bytes,
     )
