@@ -105,7 +105,7 @@ class When(msgspec.Struct, frozen=True, kw_only=True):
         return None if found is None else (found.open_ns, found.close_ns)
 
     def _after_by_cron(self, ts: int, rules: Rulebook) -> int:
-        trigger, at = _trigger(self.cron), ist(ts) + dt.timedelta(seconds=1)
+        trigger, at = _trigger(self.cron), ist(ts // SECOND * SECOND) + dt.timedelta(seconds=1)
         until = at + dt.timedelta(DAYS_AHEAD)
         while (fire := trigger.get_next_fire_time(None, at)) is not None and fire < until:
             local: dt.datetime = fire.astimezone(IST)
