@@ -1,0 +1,139 @@
+"""A hub that keeps watch: a scheduled notebook fails, and one person is told once, everywhere."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphapanda.alerts import Alerts
+from alphapanda.clock import wait_until, wall_ns
+from alphapanda.processes import mark
+from alphapanda.schedules import Schedules
+from alphapanda.settings import ScheduleSettings
+from tests.rig import Rig
+from tests.schedule_rig import notebook
+
+KEY = "hook-key-77aa"
+
+
+class Desk:
+    """A running hub, its schedules, and what its webhook was told."""
+
+    def __init__(self, rig: Rig, posted: list[dict[str, Any]]) -> None:
+        self.rig, self.posted = rig, posted
+        self.schedules = Schedules(rig.workspace, ScheduleSettings())
+        self.alerts = Alerts(rig.workspace)
+
+    def due_now(self, name: str) -> None:
+        self.schedules.place.store.set_paused(name, False, wall_ns())
+
+    def health(self) -> dict[str, Any]:
+        return self.rig.document("health:watch")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    posted: list[dict[str, Any]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    root = tmp_path_factory.mktemp("desk")
+    url = f"http://127.0.0.1:{server.server_address[1]}/{KEY}"
+    (root / "notebooks").mkdir()
+    notebook(root / "notebooks" / "bad.ipynb", "raise KeyError('no such thing')")
+    notebook(root / "notebooks" / "slow.ipynb", "import time", "time.sleep(100)")
+    try:
+        with Rig(root, ALERTS__WEBHOOK_URL=url) as rig:
+            yield Desk(rig, posted)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_adding_a_schedule_begins_the_watch(desk: Desk) -> None:
+    done = desk.rig.cli("schedule", "add", "bad.ipynb", "--at", "03:00", "--any-day", "-p", "n=3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("bad: bad.ipynb, at 03:00, any day; due ")
+    assert "no hub" not in done.stdout
+    assert wait_until(lambda: desk.health().get("schedules") == 1, 20)
+    seen = desk.health()
+    assert (seen["state"], seen["alerts"]) == ("running", 0)
+    assert seen["next_due"] > wall_ns()
+    assert "watch" in json.loads(desk.rig.workspace.offered.read_bytes())
+
+
+@pytest.mark.timeout(120)
+def test_a_failing_notebook_is_one_alert_everywhere(desk: Desk) -> None:
+    desk.due_now("bad")
+    assert wait_until(lambda: bool(desk.alerts.open()), 60)
+    (alert,) = desk.alerts.open()
+    assert (alert.id, alert.level, alert.title) == ("schedule_failed:bad", "error", "bad: bad.ipynb failed")
+    assert alert.message == "cell 3: KeyError 'no such thing'"
+    assert wait_until(lambda: bool(desk.posted), 10)
+    threading.Event().wait(3.0)  # three more looks
+    assert [(one["id"], one["state"]) for one in desk.posted] == [(alert.id, "raised")]
+    lines = [json.loads(line) for line in (desk.rig.workspace.logs / "error.jsonl").read_text().splitlines()]
+    (told,) = [line for line in lines if line["event"].startswith("alert.")]
+    assert (told["event"], told["alert"], told["level"]) == ("alert.raised", alert.id, "error")
+    listed = desk.rig.cli("alerts")
+    assert (listed.returncode, alert.id in listed.stdout) == (1, True)
+    shown = json.loads(desk.rig.cli("alerts", "list", "--json").stdout)
+    assert [one["id"] for one in shown] == [alert.id]
+
+
+def test_somebody_has_seen_it(desk: Desk) -> None:
+    refused = desk.rig.cli("alerts", "ack", "schedule_failed:bda", "--note", "x")
+    assert (refused.returncode, "schedule_failed:bad" in refused.stderr) == (2, True)
+    done = desk.rig.cli("alerts", "ack", "schedule_failed:bad", "--note", "the data was late")
+    assert done.returncode == 0, done.stderr
+    assert desk.rig.cli("alerts").returncode == 0
+    assert desk.alerts.open()[0].note == "the data was late"
+    audit = (desk.rig.workspace.logs / "audit.jsonl").read_text()
+    assert "alert.acknowledged" in audit
+    assert wait_until(lambda: desk.health().get("unseen") == 0, 5)
+
+
+@pytest.mark.timeout(120)
+def test_a_watch_that_is_killed_leaves_no_kernel_and_tells_of_it(desk: Desk) -> None:
+    done = desk.rig.cli("schedule", "add", "slow.ipynb", "--at", "03:00", "--any-day")
+    assert done.returncode == 0, done.stderr
+    desk.due_now("slow")
+    assert wait_until(lambda: any(run.kernel for run in desk.schedules.history("slow")), 60)
+    (run,) = desk.schedules.history("slow")
+    assert run.state == "started"
+    desk.rig.signal("watch")
+    pid, _, sign = run.kernel.partition(" ")
+    assert wait_until(lambda: mark(int(pid)) != sign, 10)
+    assert wait_until(lambda: desk.schedules.history("slow")[0].state == "killed", 20)
+    assert wait_until(lambda: "schedule_failed:slow" in {one.id for one in desk.alerts.open()}, 20)
+    assert wait_until(
+        lambda: [one["id"] for one in desk.posted] == ["schedule_failed:bad", "schedule_failed:slow"], 10
+    )
+
+
+def test_removed_is_over(desk: Desk) -> None:
+    for name in ("bad", "slow"):
+        assert desk.rig.cli("schedule", "remove", name).returncode == 0
+    assert wait_until(lambda: desk.alerts.open() == [], 10)
+    assert wait_until(lambda: [one["state"] for one in desk.posted].count("cleared") == 2, 10)
+
+
+def test_the_webhooks_address_is_told_to_nobody(desk: Desk) -> None:
+    places: list[Path] = [path for path in desk.rig.workspace.home.rglob("*") if path.is_file()]
+    assert [path for path in places if KEY.encode() in path.read_bytes()] == []
+    assert KEY not in json.dumps(desk.health())
