@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ class Desk:
         return self.rig.document("health:watch")
 
 
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+@contextmanager
+def kept(root: Path) -> Iterator[Desk]:
+    """A workspace whose hub tells a local server."""
     posted: list[dict[str, Any]] = []
 
     class Hook(BaseHTTPRequestHandler):
@@ -47,12 +49,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
             self.send_response(204)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    root = tmp_path_factory.mktemp("desk")
     url = f"http://127.0.0.1:{server.server_address[1]}/{KEY}"
     (root / "notebooks").mkdir()
     notebook(root / "notebooks" / "bad.ipynb", "raise KeyError('no such thing')")
@@ -65,7 +66,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         server.server_close()
 
 
-def test_adding_a_schedule_begins_the_watch(desk: Desk) -> None:
+def adding_a_schedule_begins_the_watch(desk: Desk) -> None:
     done = desk.rig.cli("schedule", "add", "bad.ipynb", "--at", "03:00", "--any-day", "-p", "n=3")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("bad: bad.ipynb, at 03:00, any day; due ")
@@ -77,8 +78,7 @@ def test_adding_a_schedule_begins_the_watch(desk: Desk) -> None:
     assert "watch" in json.loads(desk.rig.workspace.offered.read_bytes())
 
 
-@pytest.mark.timeout(120)
-def test_a_failing_notebook_is_one_alert_everywhere(desk: Desk) -> None:
+def a_failing_notebook_is_one_alert_everywhere(desk: Desk) -> None:
     desk.due_now("bad")
     assert wait_until(lambda: bool(desk.alerts.open()), 60)
     (alert,) = desk.alerts.open()
@@ -96,7 +96,7 @@ def test_a_failing_notebook_is_one_alert_everywhere(desk: Desk) -> None:
     assert [one["id"] for one in shown] == [alert.id]
 
 
-def test_somebody_has_seen_it(desk: Desk) -> None:
+def somebody_has_seen_it(desk: Desk) -> None:
     refused = desk.rig.cli("alerts", "ack", "schedule_failed:bda", "--note", "x")
     assert (refused.returncode, "schedule_failed:bad" in refused.stderr) == (2, True)
     done = desk.rig.cli("alerts", "ack", "schedule_failed:bad", "--note", "the data was late")
@@ -108,8 +108,7 @@ def test_somebody_has_seen_it(desk: Desk) -> None:
     assert wait_until(lambda: desk.health().get("unseen") == 0, 5)
 
 
-@pytest.mark.timeout(120)
-def test_a_watch_that_is_killed_leaves_no_kernel_and_tells_of_it(desk: Desk) -> None:
+def a_watch_that_is_killed_leaves_no_kernel_and_tells_of_it(desk: Desk) -> None:
     done = desk.rig.cli("schedule", "add", "slow.ipynb", "--at", "03:00", "--any-day")
     assert done.returncode == 0, done.stderr
     desk.due_now("slow")
@@ -126,14 +125,29 @@ def test_a_watch_that_is_killed_leaves_no_kernel_and_tells_of_it(desk: Desk) -> 
     )
 
 
-def test_removed_is_over(desk: Desk) -> None:
+def removed_is_over(desk: Desk) -> None:
     for name in ("bad", "slow"):
         assert desk.rig.cli("schedule", "remove", name).returncode == 0
     assert wait_until(lambda: desk.alerts.open() == [], 10)
     assert wait_until(lambda: [one["state"] for one in desk.posted].count("cleared") == 2, 10)
 
 
-def test_the_webhooks_address_is_told_to_nobody(desk: Desk) -> None:
+def the_webhooks_address_is_told_to_nobody(desk: Desk) -> None:
     places: list[Path] = [path for path in desk.rig.workspace.home.rglob("*") if path.is_file()]
     assert [path for path in places if KEY.encode() in path.read_bytes()] == []
     assert KEY not in json.dumps(desk.health())
+
+
+@pytest.mark.timeout(180)
+def test_a_hub_that_keeps_watch(tmp_path: Path) -> None:
+    """One hub for all of it, since each step follows from the one before."""
+    with kept(tmp_path) as desk:
+        for part in (
+            adding_a_schedule_begins_the_watch,
+            a_failing_notebook_is_one_alert_everywhere,
+            somebody_has_seen_it,
+            a_watch_that_is_killed_leaves_no_kernel_and_tells_of_it,
+            removed_is_over,
+            the_webhooks_address_is_told_to_nobody,
+        ):
+            part(desk)

@@ -1,4 +1,4 @@
-"""Scheduled notebooks with papermill and real kernels: all of them run beside each other, once for the module."""
+"""Scheduled notebooks with papermill and real kernels: all of them run beside each other, once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from alphapanda.schedules import When
 from alphapanda.schedules.store import Run
 from tests.schedule_rig import Rig, at, notebook
 
+Ran = tuple[Rig, dict[str, Run]]
 MORNING = When(at="09:10")
 HOSTILE = (
     "\"); import os; os.system(\"touch pwned\") #\n\\''' {n} %s $(touch pwned) `touch pwned` \u2028 \x1b[31m"
@@ -22,10 +23,8 @@ HOSTILE = (
 TELLS = "import json, pathlib\npathlib.Path('told.json').write_text(json.dumps([do, n, share, names, yes]))"
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rig, dict[str, Run]]:
+def all_run(root: Path) -> Ran:
     """Every notebook of this module, run by one look of the scheduler; by name."""
-    root = tmp_path_factory.mktemp("notebooks {n}")  # papermill would fill in the braces
     rig = Rig.real(root)
     sources = {
         "good": [TELLS, "print('fine')"],
@@ -48,8 +47,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rig, dict[str, Run]]:
     return rig, {run.schedule: run for run in rig.schedules.history()}
 
 
-@pytest.mark.timeout(180)
-def test_a_good_one_is_kept_with_what_it_was_told(ran: tuple[Rig, dict[str, Run]]) -> None:
+def a_good_one_is_kept_with_what_it_was_told(ran: Ran) -> None:
     rig, runs = ran
     run = runs["good"]
     assert (run.state, run.error, run.message) == ("ok", "", "")
@@ -61,7 +59,7 @@ def test_a_good_one_is_kept_with_what_it_was_told(ran: tuple[Rig, dict[str, Run]
     assert run.kernel
 
 
-def test_a_text_stays_a_text(ran: tuple[Rig, dict[str, Run]]) -> None:
+def a_text_stays_a_text(ran: Ran) -> None:
     """T21: what would be code anywhere else arrives letter by letter."""
     rig, _ = ran
     told = json.loads((rig.workspace.root / "told.json").read_text())
@@ -69,7 +67,7 @@ def test_a_text_stays_a_text(ran: tuple[Rig, dict[str, Run]]) -> None:
     assert not list(rig.workspace.root.rglob("pwned"))
 
 
-def test_a_failure_names_cell_class_and_message(ran: tuple[Rig, dict[str, Run]]) -> None:
+def a_failure_names_cell_class_and_message(ran: Ran) -> None:
     rig, runs = ran
     run = runs["bad"]
     assert (run.state, run.error, run.cell) == ("failed", "KeyError", 5)  # the injected parameters are one
@@ -78,7 +76,7 @@ def test_a_failure_names_cell_class_and_message(ran: tuple[Rig, dict[str, Run]])
     assert "f()" in "".join(cells[run.cell - 1]["source"])
 
 
-def test_a_time_out_ends_the_kernel(ran: tuple[Rig, dict[str, Run]]) -> None:
+def a_time_out_ends_the_kernel(ran: Ran) -> None:
     _, runs = ran
     run = runs["slow"]
     assert (run.state, run.message) == ("timed out", "not done after 12 s")
@@ -87,32 +85,51 @@ def test_a_time_out_ends_the_kernel(ran: tuple[Rig, dict[str, Run]]) -> None:
     assert wait_until(lambda: mark(int(pid)) != sign, 5.0)
 
 
-def test_output_has_an_end(ran: tuple[Rig, dict[str, Run]]) -> None:
+def output_has_an_end(ran: Ran) -> None:
     run = ran[1]["loud"]
     assert (run.state, run.error) == ("failed", "E_OUTPUT")
 
 
-def test_memory_has_an_end(ran: tuple[Rig, dict[str, Run]]) -> None:
+def memory_has_an_end(ran: Ran) -> None:
     run = ran[1]["greedy"]
     assert (run.state, run.error) == ("failed", "MemoryError")
 
 
-def test_parameters_are_judged_again_before_anything_runs(ran: tuple[Rig, dict[str, Run]]) -> None:
+def parameters_are_judged_again_before_anything_runs(ran: Ran) -> None:
     """B20 for a notebook that changed since it was scheduled."""
     run = ran[1]["changed"]
     assert (run.state, run.error, run.kernel, run.cell) == ("failed", "E_PARAM", "", 0)
     assert "'n' of changed.ipynb is 7, not of type str" in run.message
 
 
-def test_no_process_is_left(ran: tuple[Rig, dict[str, Run]]) -> None:
+def no_process_is_left(ran: Ran) -> None:
     for run in ran[1].values():
         for known in (run.process, run.kernel):
             pid, _, sign = known.partition(" ")
             assert not sign or wait_until(lambda pid=pid, sign=sign: mark(int(pid)) != sign, 5.0)
 
 
-def test_what_is_left_is_its_owners_alone(ran: tuple[Rig, dict[str, Run]]) -> None:
+def what_is_left_is_its_owners_alone(ran: Ran) -> None:
     home: Path = ran[0].place.home
     assert all(
         path.stat().st_mode & 0o077 == 0 for path in (home, *home.rglob("*.ipynb"), *home.glob("*.sqlite"))
     )
+
+
+@pytest.mark.timeout(180)
+def test_scheduled_notebooks(tmp_path: Path) -> None:
+    root = tmp_path / "it {n}"  # papermill would fill in the braces
+    root.mkdir()
+    ran = all_run(root)
+    for part in (
+        a_good_one_is_kept_with_what_it_was_told,
+        a_text_stays_a_text,
+        a_failure_names_cell_class_and_message,
+        a_time_out_ends_the_kernel,
+        output_has_an_end,
+        memory_has_an_end,
+        parameters_are_judged_again_before_anything_runs,
+        no_process_is_left,
+        what_is_left_is_its_owners_alone,
+    ):
+        part(ran)

@@ -68,6 +68,12 @@ def test_what_is_no_notebook_is_refused(rig: Rig, text: str) -> None:
     assert caught.value.code == "E_NOTEBOOK"
 
 
+def test_one_that_names_no_kernel_is_pythons(rig: Rig) -> None:
+    path = rig.folder / "one.ipynb"
+    path.write_text(path.read_text().replace('"kernelspec"', '"other"'))
+    assert rig.schedules.add("it", "one.ipynb", MORNING, {"n": 2}).parameters == {"n": 2}
+
+
 WRONG: list[dict[str, Any]] = [
     {"lane": "zerodha"}, {"namespace": "zerodha"}, {"Limits": 3}, {"RISK__MAX_DAILY_LOSS": 9}, {"nn": 1},
     {"n": "1"}, {"n": 1.5}, {"n": True}, {"n": None}, {"n": 10**30}, {"share": "x"}, {"share": float("nan")},

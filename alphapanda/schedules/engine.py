@@ -25,7 +25,14 @@ SHOWS = ("stream", "display_data", "update_display_data", "execute_result", "err
 
 def inferred(document: dict[str, Any]) -> set[str]:
     """The names that papermill would set; it passes others on with no more than a warning."""
-    return set(inspect_notebook(_upgraded(document)))
+    try:
+        return set(inspect_notebook(_upgraded(document)))
+    except Exception as error:  # whatever it stumbles over, it is not a notebook that it would run
+        raise ValidationError(
+            f"papermill cannot read the notebook: {error!s:.200}",
+            fix="open it in JupyterLab and save it",
+            code="E_NOTEBOOK",
+        ) from None
 
 
 def execute(
@@ -52,7 +59,11 @@ def execute(
 
 
 def _upgraded(document: dict[str, Any]) -> nbformat.NotebookNode:
-    return nbformat.v4.upgrade(nbformat.from_dict(document))
+    """In the newest format; one that names no kernel is Python's."""
+    book = nbformat.v4.upgrade(nbformat.from_dict(document))
+    if not book.metadata.get("kernelspec", {}).get("name"):
+        book.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    return book
 
 
 class _Engine(NBClientEngine):
