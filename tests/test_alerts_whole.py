@@ -15,7 +15,7 @@ import pytest
 from alphapanda.alerts import Alerts
 from alphapanda.clock import wait_until, wall_ns
 from alphapanda.processes import mark
-from alphapanda.schedules import Schedules
+from alphapanda.schedules import Schedules, When
 from alphapanda.settings import ScheduleSettings
 from tests.rig import Rig
 from tests.schedule_rig import notebook
@@ -90,10 +90,8 @@ def a_failing_notebook_is_one_alert_everywhere(desk: Desk) -> None:
     lines = [json.loads(line) for line in (desk.rig.workspace.logs / "error.jsonl").read_text().splitlines()]
     (told,) = [line for line in lines if line["event"].startswith("alert.")]
     assert (told["event"], told["alert"], told["level"]) == ("alert.raised", alert.id, "error")
-    listed = desk.rig.cli("alerts")
-    assert (listed.returncode, alert.id in listed.stdout) == (1, True)
-    shown = json.loads(desk.rig.cli("alerts", "list", "--json").stdout)
-    assert [one["id"] for one in shown] == [alert.id]
+    listed = desk.rig.cli("alerts", "list", "--json")
+    assert (listed.returncode, [one["id"] for one in json.loads(listed.stdout)]) == (1, [alert.id])
 
 
 def somebody_has_seen_it(desk: Desk) -> None:
@@ -109,8 +107,7 @@ def somebody_has_seen_it(desk: Desk) -> None:
 
 
 def a_watch_that_is_killed_leaves_no_kernel_and_tells_of_it(desk: Desk) -> None:
-    done = desk.rig.cli("schedule", "add", "slow.ipynb", "--at", "03:00", "--any-day")
-    assert done.returncode == 0, done.stderr
+    desk.schedules.add("slow", "slow.ipynb", When(at="03:00", any_day=True))
     desk.due_now("slow")
     assert wait_until(lambda: any(run.kernel for run in desk.schedules.history("slow")), 60)
     (run,) = desk.schedules.history("slow")
@@ -127,7 +124,7 @@ def a_watch_that_is_killed_leaves_no_kernel_and_tells_of_it(desk: Desk) -> None:
 
 def removed_is_over(desk: Desk) -> None:
     for name in ("bad", "slow"):
-        assert desk.rig.cli("schedule", "remove", name).returncode == 0
+        desk.schedules.remove(name)
     assert wait_until(lambda: desk.alerts.open() == [], 10)
     assert wait_until(lambda: [one["state"] for one in desk.posted].count("cleared") == 2, 10)
 

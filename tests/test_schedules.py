@@ -260,6 +260,23 @@ def test_it_is_due_again_once_the_tables_reach_further(rig: Rig) -> None:
     assert (rig.schedules.list()[0].due, rig.schedules.list()[0].trouble) == (at("2027-01-01 15:00"), "")
 
 
+def test_a_try_that_nobody_made_in_time_is_missed(rig: Rig) -> None:
+    """A notebook that arms a run before the open is not started at night because its first try failed."""
+    rig.schedules.add("it", "one.ipynb", MORNING, {"do": "fail"}, retries=1, backoff=60)
+    rig.until("2026-11-23 09:10")
+    rig.until("2026-11-23 21:00")
+    assert rig.states() == ["failed", "missed"]
+    assert rig.said().count("began") == 1
+    assert list(rig.schedules.failing()) == ["it"]
+
+
+def test_a_try_that_waits_keeps_no_later_moment_from_its_run(rig: Rig) -> None:
+    rig.schedules.add("it", "one.ipynb", MINUTES, {"do": "fail"}, retries=1, backoff=600)
+    rig.until("2026-11-23 09:15")
+    rig.until("2026-11-23 09:16")
+    assert rig.states() == ["failed", "due", "failed", "due"]
+
+
 # ── pause, remove ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -409,6 +426,20 @@ def test_what_was_claimed_and_never_begun_is_found(rig: Rig) -> None:
     again.settle()  # killed after it
     assert again.newest().id == run.id
     assert again.newest().state == "killed"
+
+
+def test_a_person_who_interrupts_leaves_nothing(rig: Rig) -> None:
+    rig.schedules.add("it", "one.ipynb", MORNING, {"do": "kernel hang deaf"})
+    script = SCHEDULER.replace("rig.scheduler.look()", "rig.schedules.run('it')")
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(rig.workspace.root), "2026-11-23 09:10"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, stderr=subprocess.DEVNULL,
+    ) as other:  # fmt: skip
+        assert wait_until(lambda: rig.states() == ["started"] and bool(rig.newest().kernel), 15)
+        other.send_signal(signal.SIGINT)
+    run = rig.newest()
+    assert (run.state, run.message) == ("killed", "interrupted by hand")
+    assert wait_until(lambda: mark(int(run.process.split()[0])) != run.process.split()[1], 5)
 
 
 def test_closing_puts_what_runs_on_record(rig: Rig) -> None:

@@ -80,11 +80,11 @@ class Alerts:
     def _all(self) -> dict[str, Alert]:
         if not self.path.exists():
             return {}
-        with self._transaction() as base:
+        with self._transaction("BEGIN") as base:
             return _read(base)
 
     @contextlib.contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection]:
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Generator[sqlite3.Connection]:
         try:
             with contextlib.closing(sqlite3.connect(self.path, isolation_level=None, timeout=5.0)) as base:
                 self.path.chmod(0o600)
@@ -92,7 +92,7 @@ class Alerts:
                 base.execute("PRAGMA synchronous=FULL")
                 if not base.execute("SELECT 1 FROM sqlite_master WHERE name = 'told'").fetchone():
                     base.executescript(SCHEMA)
-                base.execute("BEGIN IMMEDIATE")
+                base.execute(begin)
                 try:
                     yield base
                 except BaseException:

@@ -27,7 +27,7 @@ def inferred(document: dict[str, Any]) -> set[str]:
     """The names that papermill would set; it passes others on with no more than a warning."""
     try:
         return set(inspect_notebook(_upgraded(document)))
-    except Exception as error:  # whatever it stumbles over, it is not a notebook that it would run
+    except Exception as error:  # noqa: BLE001 - whatever it stumbles over, it would not run it
         raise ValidationError(
             f"papermill cannot read the notebook: {error!s:.200}",
             fix="open it in JupyterLab and save it",

@@ -90,20 +90,30 @@ def perform(
         return finished(place, run, "failed", error="E_START", message=f"cannot be started: {error.strerror}")
     with worker:
         run = _change(place, run, process=_known(worker.process.pid))
-        until = monotonic() + schedule.timeout
-        state: State = "failed"
-        while (told := worker.heard(LOOK_SECONDS)) is not None and not told.ended:
-            if told.kernel:
-                worker.kernel = told.kernel
-                run = _change(place, run, kernel=_known(told.kernel))
-            if stop is not None and stop.is_set():
-                return _ended(place, run, worker, "killed", "the scheduler ended")
-            if monotonic() > until:
-                return _ended(place, run, worker, "timed out", f"not done after {schedule.timeout:g} s")
-        if told is None:
-            state, why = worker.last_words()
-            return _ended(place, run, worker, state, why)
-        worker.left(LEAVE_SECONDS)
+        try:
+            return _followed(place, schedule, run, worker, stop)
+        except KeyboardInterrupt:
+            _ended(place, run, worker, "killed", "interrupted by hand")
+            raise
+
+
+def _followed(
+    place: Place, schedule: Schedule, run: Run, worker: _Worker, stop: threading.Event | None
+) -> Run:
+    """Wait for its outcome, or end it."""
+    until = monotonic() + schedule.timeout
+    while (told := worker.heard(LOOK_SECONDS)) is not None and not told.ended:
+        if told.kernel:
+            worker.kernel = told.kernel
+            run = _change(place, run, kernel=_known(told.kernel))
+        if stop is not None and stop.is_set():
+            return _ended(place, run, worker, "killed", "the scheduler ended")
+        if monotonic() > until:
+            return _ended(place, run, worker, "timed out", f"not done after {schedule.timeout:g} s")
+    if told is None:
+        state, why = worker.last_words()
+        return _ended(place, run, worker, state, why)
+    worker.left(LEAVE_SECONDS)
     return finished(
         place, run, "ok" if told.ok else "failed",
         source=told.source, error=told.error, cell=told.cell, message=told.message,

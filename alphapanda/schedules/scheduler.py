@@ -20,7 +20,7 @@ from alphapanda.events import SECOND
 from alphapanda.logs import channel
 from alphapanda.rulebook import Rulebook
 from alphapanda.schedules.running import Place, owner, perform, recover, turn
-from alphapanda.schedules.store import BAD, Run, Schedule
+from alphapanda.schedules.store import BAD, Run, Schedule, State
 
 AT_ONCE = 4  # notebooks that run at a time
 LATE_MAX = 1_000  # moments of one schedule that are counted when nobody looked for long
@@ -101,7 +101,7 @@ class Scheduler:
             late = (now - due) / 1e9
             why = f"nobody was there to start it: {late:,.0f} s late, more than {schedule.grace:g}"
             return msgspec.structs.replace(run, state="missed", ended=now, error="E_MISSED", message=why)
-        if any(one.schedule == schedule.name for one in self.place.store.waiting("due")):
+        if any(one.schedule == schedule.name and one.attempt == 1 for one in self.place.store.waiting("due")):
             return msgspec.structs.replace(
                 run, state="skipped", ended=now, message="an earlier one waits still"
             )
@@ -118,12 +118,16 @@ class Scheduler:
     def _perform(self, schedule: Schedule, run: Run) -> None:
         with turn(self.place, run.notebook) as lock:
             now = self.place.clock()
-            if lock is None:
-                if now - max(run.due, run.not_before) > schedule.grace * SECOND:
-                    why = "another run of the notebook was underway"
-                    done = msgspec.structs.replace(run, state="skipped", ended=now, message=why)
-                    self.place.store.change(done, "due")
+            if now - max(run.due, run.not_before) > schedule.grace * SECOND:
+                why = (
+                    "could not begin within the grace" if lock else "another run of the notebook was underway"
+                )
+                state: State = "missed" if lock else "skipped"
+                late = msgspec.structs.replace(run, state=state, ended=now, error="E_MISSED", message=why)
+                self.place.store.change(late, "due")
                 return
+            if lock is None:
+                return  # at the next look
             mine = msgspec.structs.replace(run, state="started", started=now, owner=owner())
             if not self.place.store.change(mine, "due"):
                 return  # another scheduler has it, or it was removed

@@ -19,6 +19,7 @@ from alphapanda.schedules.when import When
 
 State = Literal["due", "started", "ok", "failed", "timed out", "killed", "missed", "skipped"]
 BAD: tuple[State, ...] = ("failed", "timed out", "killed", "missed")  # what a person should hear of
+WRITE = "BEGIN IMMEDIATE"
 RUNS_KEPT = 5_000  # rows of each schedule
 
 SCHEMA = """
@@ -108,8 +109,8 @@ class Store:
         self.path = path
 
     @contextlib.contextmanager
-    def _open(self) -> Generator[sqlite3.Connection]:
-        """A connection inside one transaction that nobody else writes in."""
+    def _open(self, begin: str = "BEGIN") -> Generator[sqlite3.Connection]:
+        """A connection inside one transaction; to write, one that nobody else writes in."""
         try:
             new = not self.path.exists()
             with contextlib.closing(sqlite3.connect(self.path, isolation_level=None, timeout=5.0)) as base:
@@ -119,7 +120,7 @@ class Store:
                 base.execute("PRAGMA synchronous=FULL")
                 if not base.execute("SELECT 1 FROM sqlite_master WHERE name = 'by_state'").fetchone():
                     base.executescript(SCHEMA)
-                base.execute("BEGIN IMMEDIATE")
+                base.execute(begin)
                 try:
                     yield base
                 except BaseException:
@@ -150,7 +151,7 @@ class Store:
 
     def add(self, schedule: Schedule) -> None:
         """Keep a new one. ValidationError E_EXISTS."""
-        with self._open() as base:
+        with self._open(WRITE) as base:
             if base.execute("SELECT 1 FROM schedule WHERE name = ?", (schedule.name,)).fetchone():
                 raise ValidationError(
                     f"there is a schedule {schedule.name}",
@@ -165,21 +166,21 @@ class Store:
     def remove(self, name: str) -> None:
         """Forget it and what waits of it; what ran stays in the history. UnknownNameError."""
         self.schedule(name)
-        with self._open() as base:
+        with self._open(WRITE) as base:
             base.execute("DELETE FROM schedule WHERE name = ?", (name,))
             base.execute("DELETE FROM run WHERE schedule = ? AND state = 'due'", (name,))
 
     def set_paused(self, name: str, paused: bool, due: int) -> None:
         """Due at ``due`` from now on, or not at all while paused; what waits of it is dropped. UnknownNameError."""
         self.schedule(name)
-        with self._open() as base:
+        with self._open(WRITE) as base:
             base.execute("UPDATE schedule SET paused = ?, due = ? WHERE name = ?", (paused, due, name))
             if paused:
                 base.execute("DELETE FROM run WHERE schedule = ? AND state = 'due'", (name,))
 
     def move(self, name: str, was: int, due: int, trouble: str, runs: Sequence[Run]) -> bool:
         """A schedule goes on to its next moment, leaving these rows; False if somebody else has moved it already."""
-        with self._open() as base:
+        with self._open(WRITE) as base:
             changed = base.execute(
                 "UPDATE schedule SET due = ?, trouble = ? WHERE name = ? AND due = ? AND paused = 0",
                 (due, trouble, name, was),
@@ -191,12 +192,12 @@ class Store:
 
     def begin(self, run: Run) -> Run:
         """A row that nobody waited for: a person's run, or the next try."""
-        with self._open() as base:
+        with self._open(WRITE) as base:
             return msgspec.structs.replace(run, id=_insert(base, run))
 
     def change(self, run: Run, was: State) -> bool:
         """Write a run down as it is now; False if its state was no longer ``was``."""
-        with self._open() as base:
+        with self._open(WRITE) as base:
             return bool(
                 base.execute(
                     "UPDATE run SET state = ?, not_before = ?, body = ? WHERE id = ? AND state = ?",
@@ -234,7 +235,7 @@ class Store:
 
     def forget(self, name: str) -> None:
         """Let go of rows beyond those that are kept."""
-        with self._open() as base:
+        with self._open(WRITE) as base:
             base.execute(
                 "DELETE FROM run WHERE schedule = ?1 AND id < (SELECT id FROM run WHERE schedule = ?1 "
                 "ORDER BY id DESC LIMIT 1 OFFSET ?2)",

@@ -130,9 +130,11 @@ def _share_of(exchange: str) -> Instrument:
 
 @cache
 def _trigger(text: str) -> Any:
-    """A cron line as apscheduler reads it. Numbers of weekdays are refused: cron counts them from Sunday, it from Monday."""
+    """A cron line as apscheduler reads it. It counts weekdays from Monday, cron from Sunday: only names will do."""
     if len(fields := text.split()) == 5 and any(letter.isdigit() for letter in fields[4]):
-        raise ValidationError(f"cron line {text!r}: weekdays by name", fix="mon-fri, sat,sun or *", code="E_TIME")
+        raise ValidationError(
+            f"cron line {text!r}: weekdays by name", fix="mon-fri, sat,sun or *", code="E_TIME"
+        )
     cron: Any = importlib.import_module("apscheduler.triggers.cron")
     try:
         return cron.CronTrigger.from_crontab(text, timezone=IST)
