@@ -175,7 +175,8 @@ def test_nobody_there_is_given_up_and_the_address_is_told_to_nobody(tmp_path: Pa
 
 
 REFUSED = [
-    f"http://example.com/{KEY}", f"ftp://127.0.0.1/{KEY}", KEY, f"https://user:{KEY}@example.com/", "https://",
+    f"http://example.com/{KEY}", f"ftp://127.0.0.1/{KEY}", KEY, "https://",
+    f"https://user:{KEY}@example.com/",  # pragma: allowlist secret
     f"https://example.com:99999/{KEY}", f"https://example.com/\r\nX: {KEY}", f"http://127.0.0.1.example.com/{KEY}",
     f"https://[::1/{KEY}", f"http://localhost@example.com/{KEY}",
 ]  # fmt: skip
