@@ -96,7 +96,7 @@ def halted(seen: Overview) -> Iterator[Finding]:
                 namespace=run.namespace,
                 level=_level("error", run),
                 title=f"{run.name} is {run.state}",
-                message=run.reason or (run.fault.message if run.fault is not None else "no reason given"),
+                message=_why(run),
                 fix=f"alphapanda logs error --run {run.run}",
                 cause=run.state,
             )
@@ -219,6 +219,13 @@ def schedule_failed(schedules: list[Schedule], failing: Mapping[str, Run]) -> It
                 message=one.trouble,
                 fix="extend the rulebook's calendar",
             )
+
+
+def _why(run: View) -> str:
+    """Where it ended, and what the strategy's error said."""
+    said = run.fault.message if run.fault is not None else ""
+    known = [text for text in (run.reason, said if said not in run.reason else "") if text]
+    return ": ".join(known) or "no reason given"
 
 
 def _level(level: Level, what: Lane | View) -> Level:
