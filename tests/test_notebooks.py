@@ -62,7 +62,15 @@ def outputs(book: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_there_are_these_notebooks() -> None:
-    names = ["00_start", "10_research", "20_paper", "25_replay_and_errors", "30_promote", "40_zerodha"]
+    names = [
+        "00_start",
+        "10_research",
+        "20_paper",
+        "25_replay_and_errors",
+        "30_promote",
+        "40_zerodha",
+        "50_schedule",
+    ]
     assert [path.stem for path in NOTEBOOKS] == names
 
 

@@ -1,6 +1,6 @@
 """The command line: ``alphapanda demo``, ``backtest``, ``doctor``, those of ``operate`` that run things, ``dlq``,
-``approve``, ``audit``, ``drift``, ``login``, ``preflight``, ``promote``, ``prove``, ``reconcile``, ``rollback``,
-``sandbox``, ``token``, ``verify`` and ``why``.
+``alerts``, ``approve``, ``audit``, ``dashboard``, ``drift``, ``login``, ``preflight``, ``promote``, ``prove``,
+``reconcile``, ``rollback``, ``sandbox``, ``schedule``, ``token``, ``verify`` and ``why``.
 
 Exit codes: 0 all well; 1 a strategy was halted, a run or process failed or does not answer, or the doctor found
 something required missing; 2 what was typed or given is wrong; 78 the settings are wrong; 130 interrupted. An error is
@@ -45,6 +45,7 @@ COMMANDS = (
     "doctor",
     *operate.COMMANDS,
     "dlq",
+    "alerts",
     "approve",
     "audit",
     "drift",
@@ -55,11 +56,13 @@ COMMANDS = (
     "reconcile",
     "rollback",
     "sandbox",
+    "schedule",
     "token",
     "verify",
     "why",
 )
 LAZY = {  # commands in a module of their own, which has add_arguments and run: imported when one is typed
+    "alerts": ("alphapanda.commands.alerts", "what needs a person, and who has seen it"),
     "approve": ("alphapanda.commands.approve", "be the second person who lets a strategy go live"),
     "audit": ("alphapanda.commands.audit", "who approved what for money, and whether that was changed"),
     "drift": ("alphapanda.commands.drift", "two runs of one strategy beside each other"),
@@ -70,6 +73,7 @@ LAZY = {  # commands in a module of their own, which has add_arguments and run: 
         "alphapanda.commands.prove",
         "the same decisions in every lane, and from nothing but the ticks",
     ),
+    "schedule": ("alphapanda.commands.schedule", "notebooks that run by themselves"),
     "verify": ("alphapanda.commands.verify", "is a certificate what it was, and does it hold?"),
     "reconcile": (
         "alphapanda.commands.reconcile",

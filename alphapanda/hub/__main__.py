@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sys
 
 from alphapanda import logs
@@ -20,6 +21,8 @@ def main() -> int:
     workspace = Workspace.find(sys.argv[1] if len(sys.argv) > 1 else None)
     os.chdir(workspace.root)
     os.umask(0o077)
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))  # a scheduled notebook that starts a hub has a lower one
     try:
         settings = Settings.load()
         logs.configure(workspace, settings, "hub")
