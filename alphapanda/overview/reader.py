@@ -162,14 +162,17 @@ class Reader:
         books = {name: self._books.setdefault(name, LaneBook(name)) for name in names}
         portfolio = self.settings.portfolio_manager.portfolio_id
         keys = [f"{spec.namespace}:{kind}:{run}" for run, spec in specs.items() for kind in ("run", "runner")]
-        keys += [f"{name}:portfolio:{portfolio}" for name in names] + [
-            f"health:gateway:{name}" for name in names
-        ]
+        keys += [f"health:gateway:{name}" for name in names]
+        books_keys = [f"{name}:portfolio:{portfolio}" for name in names]
         try:
             if self._client is None:
                 self._client = open_blocking(address(self.workspace, self.settings), self.settings.redis)
             server: Any = self._client
-            found = server.mget(keys)
+            pipe = server.pipeline(transaction=False)
+            pipe.mget(keys)
+            for key in books_keys:  # each is a hash of the document and its version
+                pipe.hget(key, "document")
+            found, *shown = pipe.execute()
             while self._heard(server, books):
                 pass
             self._letters = self._trouble.letters(server)
@@ -180,7 +183,7 @@ class Reader:
             self._client = None
             return
         self._lost = 0
-        self._raw = dict(zip(keys, found, strict=True))
+        self._raw = dict(zip([*keys, *books_keys], [*found, *shown], strict=True))
 
     def _heard(self, server: Any, books: Mapping[str, LaneBook]) -> bool:
         """Take what the topics have that is new; whether there may be more."""
