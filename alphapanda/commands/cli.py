@@ -1,6 +1,6 @@
 """The command line: ``alphapanda demo``, ``backtest``, ``doctor``, those of ``operate`` that run things, ``dlq``,
 ``approve``, ``audit``, ``drift``, ``login``, ``preflight``, ``promote``, ``prove``, ``reconcile``, ``rollback``,
-``sandbox``, ``verify`` and ``why``.
+``sandbox``, ``token``, ``verify`` and ``why``.
 
 Exit codes: 0 all well; 1 a strategy was halted, a run or process failed or does not answer, or the doctor found
 something required missing; 2 what was typed or given is wrong; 78 the settings are wrong; 130 interrupted. An error is
@@ -55,6 +55,7 @@ COMMANDS = (
     "reconcile",
     "rollback",
     "sandbox",
+    "token",
     "verify",
     "why",
 )
@@ -76,6 +77,7 @@ LAZY = {  # commands in a module of their own, which has add_arguments and run: 
     ),
     "rollback": ("alphapanda.commands.rollback", "one step back to the version that was live before"),
     "sandbox": ("alphapanda.sandbox.command", "a local Kite Connect to practise on"),
+    "token": ("alphapanda.commands.token", "who may use the API and the pages"),
     "why": ("alphapanda.commands.why", "why an order is as it is"),
 }
 DAY = "2026-11-20"  # bundled
