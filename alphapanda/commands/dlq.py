@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import fcntl
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from alphapanda.clock import wall_ns
 from alphapanda.console import as_json, listing, open_console
 from alphapanda.events import ist
-from alphapanda.letters.dead_letters import STACK, DeadLetter, Settlement, discard, inspect, letters
-from alphapanda.letters.replay import Decision, Replay, replay
-from alphapanda.logs.redaction import plain, register_settings, safe_text
+from alphapanda.letters.by_person import by_topic, facts, replayed, topics
+from alphapanda.letters.dead_letters import DeadLetter, Settlement, discard, inspect, letters
+from alphapanda.letters.replay import Replay
+from alphapanda.logs.redaction import register_settings
 from alphapanda.report.text import clean
 from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace
@@ -77,54 +76,26 @@ async def _command(options: argparse.Namespace, workspace: Workspace, settings: 
 
     async with RedisBus.of(address(workspace, settings), settings.redis) as bus:
         if options.action == "list":
-            return await _list(bus, [options.topic] if options.topic else await _topics(bus), options.settled)
+            return await _list(bus, [options.topic] if options.topic else await topics(bus), options.settled)
         if options.action == "show":
             return _letter(*await inspect(bus, options.id))
         if options.action == "discard":
             done = await discard(bus, options.id, reason=options.reason)
             return Answer(f"{done.id}: {done.done}", done)
-        wanted: dict[str, list[str] | None] = {}
-        for letter in options.id or ():
-            wanted[letter.rpartition("@")[0]] = [*(wanted.get(letter.rpartition("@")[0]) or ()), letter]
-        for topic in () if wanted else await _topics(bus) if options.all else [options.topic]:
+        wanted = by_topic(options.id or ())
+        for topic in () if wanted else await topics(bus) if options.all else [options.topic]:
             wanted[topic] = None
-        decisions: list[Decision] = []
-        with (workspace.home / "dlq.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # one replay at a time
-            for topic, ids in wanted.items():
-                executed, now = await _history(workspace, bus, topic.partition(".")[0])
-                did = await replay(bus, topic, now=now, executed=executed, ids=ids, dry_run=not options.yes)
-                decisions += did.decisions
-    return _outcome(Replay(not options.yes, tuple(decisions)))
-
-
-async def _topics(bus: RedisBus) -> list[str]:
-    from alphapanda.state.client import told
-
-    with told("scan", "*.dlq"):
-        keys = [key.decode() async for key in cast("Any", bus.client).scan_iter("*.dlq", 1000)]
-    return sorted(key.removesuffix(".dlq") for key in keys)
-
-
-async def _history(workspace: Workspace, bus: RedisBus, namespace: str) -> tuple[set[str], int]:
-    """What the namespace's gateway has acted on, by its journal, and the newest tape time of any run."""
-    from alphapanda.state.journal import asked
-    from alphapanda.state.managers import KeyValueStateManager
-
-    runs = KeyValueStateManager(bus.client, namespace, "run")
-    documents = await runs.mget(await runs.names(), dict[str, Any])
-    now = max((int(one.get("tape_ts") or 0) for one in documents.values()), default=0)
-    return asked(workspace.journal(namespace)), now or wall_ns()
+        return _outcome(await replayed(workspace, bus, wanted, dry_run=not options.yes))
 
 
 def _when(at: int) -> str:
     return f"{ist(at):%Y-%m-%d %H:%M:%S}"
 
 
-async def _list(bus: RedisBus, topics: Iterable[str], settled: bool) -> Answer:
+async def _list(bus: RedisBus, names_of: Iterable[str], settled: bool) -> Answer:
     names = "id", "type", "error", "message", "attempts", "last", "state"
     rows: list[tuple[str, ...]] = []
-    for topic in topics:
+    for topic in names_of:
         found, done = await letters(bus, topic)
         for letter in found.values():
             state = done[letter.id].done if letter.id in done else "open"
@@ -137,17 +108,11 @@ async def _list(bus: RedisBus, topics: Iterable[str], settled: bool) -> Answer:
 
 
 def _letter(letter: DeadLetter, done: Settlement | None) -> Answer:
-    facts: dict[str, Any] = {
-        **msgspec.to_builtins(letter),
-        "state": f"{done.done} {done.reason}" if done else "open",
-    }
-    facts["body"] = safe_text(letter.body.decode("utf-8", "backslashreplace"))  # of bytes that are no event
-    if letter.envelope is not None:
-        facts["body"] = plain(msgspec.to_builtins(letter.envelope), STACK)
-    told = facts | {"first": _when(letter.first), "last": _when(letter.last)}
-    told["body"] = msgspec.json.encode(facts["body"]).decode()
+    known = facts(letter, done)
+    told = known | {"first": _when(letter.first), "last": _when(letter.last)}
+    told["body"] = msgspec.json.encode(known["body"]).decode()
     lines = [f"{name:<16}{value}" for name, value in told.items() if name != "stack"]
-    return Answer(clean("\n".join([*lines, "", letter.stack])), facts)
+    return Answer(clean("\n".join([*lines, "", letter.stack])), known)
 
 
 def _outcome(done: Replay) -> Answer:
