@@ -63,12 +63,12 @@ class Acts:
 
     def allow(self, act: str, namespace: str, **facts: Any) -> str:
         """Note that a person wants this and raise AuthorizationError if they may not; returns how the audit names
-        them."""
+        them. ``namespace`` is empty for what belongs to none."""
         visit = self._visit
         lane = visit.desk.overview.lanes.get(namespace)
-        if lane is None:
+        if lane is None and namespace:
             raise UnknownNameError("namespace", namespace, visit.desk.overview.lanes)
-        need = "live" if lane.live else "operate"
+        need = "live" if lane is not None and lane.live else "operate"
         person, by = visit.person, f"{visit.person.name} on the page"
         good = person.may(need) and visit.stands()
         log = logs.channel("audit")

@@ -28,7 +28,7 @@ ORDERS = (
 )  # fmt: skip
 RUNS = (
     Column("strategy", width=24), Column("namespace", width=9), Column("state", "state", 10), Column("net", "money", 12),
-    Column("unrealised", "money", 12, False), Column("charges", "money", 10, False), Column("orders", "int", 7, False),
+    Column("unrealised", "money", 12, False), Column("charges", "cost", 10, False), Column("orders", "int", 7, False),
     Column("denied", "int", 7, False), Column("why", narrow=False), Column("run", "code", 18, False),
     Column("do", "acts", 20),
 )  # fmt: skip

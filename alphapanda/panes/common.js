@@ -31,6 +31,7 @@ const when = (ms) => {
 
 const FORMATS = {
   money: (v) => minus(two.format(v / 100)),
+  cost: (v) => two.format(v / 100),
   rupees: (v) => minus(whole.format(v)),
   price: (v) => (v ? minus(two.format(v)) : ""),
   int: (v) => minus(whole.format(v)),
@@ -46,7 +47,7 @@ const shown = (kind, value) => {
 };
 
 const TONES = {
-  FILLED: "gain", running: "gain", serving: "gain", ready: "gain", alive: "gain", DENIED: "loss", REJECTED: "loss", FAILED: "loss",
+  FILLED: "gain", ok: "gain", on: "gain", LIVE: "warn", CERTIFIED: "gain", running: "gain", serving: "gain", ready: "gain", alive: "gain", DENIED: "loss", REJECTED: "loss", FAILED: "loss",
   EXPIRED: "soft", CANCELLED: "soft", stopped: "soft", halted: "loss", failed: "loss", paused: "warn", BUY: "gain", SELL: "loss",
   down: "loss", waiting: "warn", starting: "warn", dead: "loss", ERROR: "loss", CRITICAL: "loss", WARNING: "warn",
 };

@@ -8,6 +8,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from alphapanda import logs
+from alphapanda.clock import monotonic
+from alphapanda.errors import AlphaPandaException
 from alphapanda.overview import Overview, Reader
 from alphapanda.panes.gate import Gate
 from alphapanda.settings import Settings
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from alphapanda.panes.visit import Visit
 
 MANY = 5  # open pages; beyond these each is looked after less often
-WAIT_SECONDS = 1.0
+WAIT_SECONDS, SLOW_SECONDS = 1.0, 2.0
 
 
 class Desk:
@@ -29,6 +32,7 @@ class Desk:
         self.overview: Overview = reader.newest
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
+        self._slow: dict[str, list[Any]] = {}  # value, when it was read, who reads it
         self._made: dict[tuple[Any, ...], Any] = {}
         self._open = True
         self._thread = threading.Thread(target=self._listen, name="alphapanda-news", daemon=True)
@@ -57,6 +61,29 @@ class Desk:
             if len(self._made) > 500:  # symbols and namespaces people looked at
                 self._made = {name: one for name, one in self._made.items() if one[0] is overview}
         return known[1]
+
+    def slowly(self, name: str, read: Callable[[Desk], Any], first: Any) -> Any:
+        """What ``read`` said last, ``first`` before it has; it is asked in a thread, at most every two seconds, and only
+        while somebody looks."""
+        known = self._slow.setdefault(name, [first, 0.0, None])
+        if known[2] is None and monotonic() - known[1] > SLOW_SECONDS:
+            known[2] = self._loop.create_task(self._read(known, name, read))
+        return known[0]
+
+    def again(self, name: str) -> None:
+        """Read it anew with the next look: somebody has changed it."""
+        if name in self._slow:
+            self._slow[name][1] = 0.0
+
+    async def _read(self, known: list[Any], name: str, read: Callable[[Desk], Any]) -> None:
+        try:
+            known[0] = await asyncio.to_thread(read, self)
+        except AlphaPandaException as error:  # the server is away, a file is damaged: what stands here stays
+            logs.channel("application").warning("page.unread", what=name, error=error.message)
+        except Exception:
+            logs.channel("error").exception("page.unread", what=name)
+        finally:
+            known[1:] = [monotonic(), None]
 
     def _listen(self) -> None:
         """The thread that waits for the reader and wakes the pages."""

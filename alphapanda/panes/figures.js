@@ -2,7 +2,7 @@
 
 export function render({ model, el }) {
   const box = titled(el, model);
-  box.classList.add("figures");
+  box.classList.add("figs");
   const cells = [];
   connect(model, (list) => {
     list.forEach((one, at) => {

@@ -2,7 +2,7 @@
 
 export function render({ model, el }) {
   const box = titled(el, model);
-  const list = box.appendChild(make("div", "meters"));
+  const list = box.appendChild(make("div", "gauges"));
   connect(model, (limits) => {
     list.replaceChildren(...limits.map((one) => {
       const share = one.limit ? Math.min(1, Math.max(0, one.used / one.limit)) : 0;

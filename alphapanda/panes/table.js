@@ -23,7 +23,7 @@ export function render({ model, el }) {
     if (found >= 0) [by, down] = [found, was === "down"];
   } catch {} // a browser that keeps nothing
 
-  const right = (kind) => ["int", "money", "price", "rupees", "percent", "ago"].includes(kind);
+  const right = (kind) => ["int", "money", "cost", "price", "rupees", "percent", "ago"].includes(kind);
   const group = table.appendChild(make("colgroup"));
   const top = table.appendChild(make("thead")).appendChild(make("tr"));
   const body = table.appendChild(make("tbody"));
@@ -97,6 +97,11 @@ export function render({ model, el }) {
   const fill = (row, at, flash) => {
     const [column, cell, value] = [columns[at], row.boxes[at], row.cells[at]];
     if (column.kind === "acts") return acts(cell, value, row.key);
+    if (column.kind === "link") {
+      const link = value ? make("a", "", value[0]) : null;
+      if (link) Object.assign(link, { href: value[1], target: "_blank", rel: "noopener" });
+      return cell.replaceChildren(...(link ? [link] : []));
+    }
     const text = shown(column.kind, value);
     const first = cell.firstChild;
     if (first) first.data = text;
