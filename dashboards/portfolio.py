@@ -14,7 +14,7 @@ from alphapanda.panes import Candles, Curve, Detail, Figures, Meters, Table, boo
 
 page = visit("portfolio")
 
-money = Figures()
+money = Figures(large=True)
 line = Curve("P&L over the day", wide="half left", empty="No run has shown its money yet: start one.")
 prices = Candles("Prices and fills", hear=page.pick("symbol"), wide="half right")
 held = Table(

@@ -1,5 +1,5 @@
 """The command line: ``alphapanda demo``, ``backtest``, ``doctor``, those of ``operate`` that run things, ``dlq``,
-``approve``, ``audit``, ``drift``, ``login``, ``preflight``, ``promote``, ``prove``, ``reconcile``, ``rollback``,
+``approve``, ``audit``, ``dashboard``, ``drift``, ``login``, ``preflight``, ``promote``, ``prove``, ``reconcile``, ``rollback``,
 ``sandbox``, ``token``, ``verify`` and ``why``.
 
 Exit codes: 0 all well; 1 a strategy was halted, a run or process failed or does not answer, or the doctor found
@@ -47,6 +47,7 @@ COMMANDS = (
     "dlq",
     "approve",
     "audit",
+    "dashboard",
     "drift",
     "login",
     "preflight",
@@ -62,6 +63,7 @@ COMMANDS = (
 LAZY = {  # commands in a module of their own, which has add_arguments and run: imported when one is typed
     "approve": ("alphapanda.commands.approve", "be the second person who lets a strategy go live"),
     "audit": ("alphapanda.commands.audit", "who approved what for money, and whether that was changed"),
+    "dashboard": ("alphapanda.commands.dashboard", "open a page in the browser: portfolio, errors, runs"),
     "drift": ("alphapanda.commands.drift", "two runs of one strategy beside each other"),
     "login": ("alphapanda.commands.login", "log in to the broker"),
     "preflight": ("alphapanda.commands.preflight", "is everything in place for a day with money?"),

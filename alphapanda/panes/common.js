@@ -36,6 +36,7 @@ const FORMATS = {
   price: (v) => (v ? minus(two.format(v)) : ""),
   int: (v) => minus(whole.format(v)),
   percent: (v) => `${minus(two.format(v))} %`,
+  share: (v) => `${two.format(v)} %`,
   time: when,
   clock: (v) => (v ? clockOf.format(v) : ""),
   ago: (v) => (v ? ago(v) : ""),

@@ -4,8 +4,10 @@ export function render({ model, el }) {
   const box = titled(el, model);
   const show = (told) => {
     box.replaceChildren();
-    el.hidden = !told || !told.title;
-    if (el.hidden) return;
+    const there = Boolean(told && told.title);
+    el.getRootNode().host.classList.toggle("ap-none", !there); // leaves no gap
+    box.hidden = !there;
+    if (!there) return;
     const head = box.appendChild(make("header"));
     head.append(make("h2", "", told.title));
     const close = head.appendChild(make("button", "act", "close"));

@@ -8,7 +8,7 @@ export function render({ model, el }) {
     list.forEach((one, at) => {
       let cell = cells[at];
       if (!cell) {
-        cell = cells[at] = box.appendChild(make("div", at ? "figure" : "figure first"));
+        cell = cells[at] = box.appendChild(make("div", at || !model.options.large ? "figure" : "figure first"));
         cell.append(make("small"), make("b"), make("span"));
       }
       const [label, value, note] = cell.children;

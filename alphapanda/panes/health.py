@@ -40,13 +40,12 @@ LETTERS = (
 )  # fmt: skip
 PROCESSES = (
     Column("role", "code", 18), Column("state", "state", 9), Column("says", "state", 10), Column("heartbeat", "ago", 8),
-    Column("cpu", "percent", 8, False), Column("MB", "int", 6, False), Column("restarts", "int", 7, False),
+    Column("cpu", "share", 8, False), Column("MB", "int", 6, False), Column("restarts", "int", 7, False),
     Column("what_is_wrong", narrow=False),
 )  # fmt: skip
 AGES = (
-    Column("symbol", width=22), Column("last", "price", 11), Column("today", "percent", 8), Column("age", "ago", 7),
-    Column("bid", "price", 11, False), Column("ask", "price", 11, False), Column("volume", "int", 12, False),
-    Column("ticks", "int", 9, False),
+    Column("symbol", width=22), Column("last", "price", 11), Column("today", "percent", 9), Column("age", "ago", 7),
+    Column("bid", "price", 10, False), Column("ask", "price", 10, False), Column("ticks", "int", 7, False),
 )  # fmt: skip
 TEXT_MAX, LETTERS_MAX = 8_000, 300
 
@@ -67,7 +66,7 @@ def ages(overview: Overview) -> dict[str, list[Any]]:
     return {
         symbol: [
             symbol, one.last, round(100 * (one.last / one.opened - 1), 2) if one.opened else 0.0, one.at // MILLISECOND,
-            one.bid, one.ask, one.volume, one.ticks,
+            one.bid, one.ask, one.ticks,
         ]
         for symbol, one in overview.prices.items()
     }  # fmt: skip
@@ -153,9 +152,8 @@ def _count(label: str, value: int) -> dict[str, Any]:
 
 
 def _feed_note(health: dict[str, Any]) -> str:
-    rate = health.get("rate")
-    total = sum(rate.values()) if isinstance(rate, dict) else rate  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
-    return f"{total:,} ticks a second" if isinstance(total, int | float) else ""
+    rates: dict[str, int] = health.get("rates") or {}
+    return f"{sum(rates.values()):,} ticks a second"
 
 
 def _at(text: str) -> int:

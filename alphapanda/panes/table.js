@@ -23,7 +23,7 @@ export function render({ model, el }) {
     if (found >= 0) [by, down] = [found, was === "down"];
   } catch {} // a browser that keeps nothing
 
-  const right = (kind) => ["int", "money", "cost", "price", "rupees", "percent", "ago"].includes(kind);
+  const right = (kind) => ["int", "money", "cost", "price", "rupees", "percent", "share", "ago"].includes(kind);
   const group = table.appendChild(make("colgroup"));
   const top = table.appendChild(make("thead")).appendChild(make("tr"));
   const body = table.appendChild(make("tbody"));
@@ -32,7 +32,7 @@ export function render({ model, el }) {
     if (column.width) col.style.width = `${column.width + 1.6}ch`;
     const cell = top.appendChild(make("th", (right(column.kind) ? "n" : "") + (column.narrow ? "" : " wide-only")));
     cell.scope = "col";
-    const button = cell.appendChild(make("button", "", column.name.replace("_", " ")));
+    const button = cell.appendChild(make("button", "", column.name.replaceAll("_", " ")));
     button.onclick = () => {
       [by, down] = [at, by === at ? !down : right(column.kind) || column.kind === "time"];
       try { localStorage.setItem(kept, `${column.name} ${down ? "down" : "up"}`); } catch {}
@@ -40,8 +40,9 @@ export function render({ model, el }) {
     };
     return cell;
   });
-  const least = columns.reduce((sum, column) => sum + (column.narrow ? (column.width || 14) + 1.6 : 0), 0);
-  table.style.minWidth = `${Math.min(least, 60)}ch`;
+  const least = (some) => some.reduce((sum, column) => sum + (column.width || 10) + 1.6, 0);
+  table.style.setProperty("--wide", `${least(columns)}ch`);
+  table.style.setProperty("--narrow", `${least(columns.filter((c) => c.narrow))}ch`);
 
   const compare = (a, b) => {
     const [x, y] = [a.cells[by], b.cells[by]];
