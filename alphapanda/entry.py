@@ -9,7 +9,7 @@ The ticket goes into a form that is posted, never into an address: those are log
 from __future__ import annotations
 
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from alphapanda.access import Access
 from alphapanda.clock import monotonic, pause
@@ -34,7 +34,9 @@ class Entry(NamedTuple):
         return f"Entry({self.address!r})"  # a ticket is a secret
 
 
-def entry(workspace: Workspace, page: str = PAGES[0], role: str = "live", patience: float = PATIENCE) -> Entry:
+def entry(
+    workspace: Workspace, page: str = PAGES[0], role: str = "live", patience: float = PATIENCE
+) -> Entry:
     """Have the hub keep the pages' server and make a ticket for it. Blocks until it serves.
 
     Whoever can call this can write in the workspace and so do anything; ``role`` is what the page lets them do.
@@ -44,12 +46,12 @@ def entry(workspace: Workspace, page: str = PAGES[0], role: str = "live", patien
         raise UnknownNameError("page", page, PAGES)
     hub = HubClient(workspace)
     hub.ask({"do": "offer", "roles": ["dashboards"]})
-    until, child = monotonic() + patience, dict[str, object]()
+    until, child = monotonic() + patience, dict[str, Any]()
     while monotonic() < until:
         status = hub.ask({"do": "status"}, 5.0)
-        child = next((one for one in status["children"] if one["role"] == "dashboards"), {})
-        health = child.get("health")
-        if isinstance(health, dict) and health.get("url") and health.get("pid") == child.get("pid"):
+        child = {one["role"]: one for one in status["children"]}.get("dashboards", {})
+        health: dict[str, Any] = child.get("health") or {}
+        if health.get("url") and health.get("pid") == child.get("pid"):
             url = str(health["url"])
             ticket = Access(workspace).ticket(f"{person()} at this machine", role)
             return Entry(page, f"{url}/{page}", f"{url}/login", ticket)

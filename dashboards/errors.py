@@ -32,17 +32,26 @@ raised = Table(
 )  # fmt: skip
 newest = Table(
     "Newest errors", health.ERRORS, sort="-time", hear=page.pick("error"), pick=True, height=300,
-    empty="No error was logged.", wide="two left",
+    empty="No error was logged.",
 )  # fmt: skip
-rate = Table("Errors by kind", health.RATES, sort="-1_h", height=300, empty="None today.", wide="third right")
+rate = Table("Errors by kind", health.RATES, sort="-1_h", height=220, empty="None today.", wide="half left")
 context = Detail(hear=page.pick("error"))
 dead = Table(
     "Dead letters", health.LETTERS, sort="-last", hear=picked, pick=True, height=220,
-    empty="No message was given up on.",
+    empty="No message was given up on.", wide="half right",
 )  # fmt: skip
 letter = Detail(hear=picked)
-living = Table("Processes", health.PROCESSES, sort="role", height=330, empty="No hub answers: alphapanda up", wide="half left")
-fresh = Table("Data by instrument", health.AGES, sort="symbol", height=330, empty="No tick yet.", wide="half right")
+living = Table(
+    "Processes",
+    health.PROCESSES,
+    sort="role",
+    height=330,
+    empty="No hub answers: alphapanda up",
+    wide="half left",
+)
+fresh = Table(
+    "Data by instrument", health.AGES, sort="symbol", height=330, empty="No tick yet.", wide="half right"
+)
 
 
 async def show_letter(message: dict[str, Any]) -> None:
@@ -106,4 +115,4 @@ page.add(dead, lambda now, it: it.desk.slowly("letters", health.open_letters, {}
 page.add(letter, lambda now, it: {**shown} if shown else None)
 page.add(living, lambda now, it: it.made(health.processes, now))
 page.add(fresh, lambda now, it: it.made(health.ages, now))
-page.serve("Health", state, raised, newest, rate, context, dead, letter, living, fresh)
+page.serve("Health", state, raised, newest, context, rate, dead, letter, living, fresh)

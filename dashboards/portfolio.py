@@ -49,7 +49,7 @@ async def show_drift(message: dict[str, Any]) -> None:
     found = await asyncio.to_thread(
         drift, first, second, workspace=page.desk.workspace, settings=page.desk.settings
     )
-    text = "\n".join(found.lines())
+    text = "\n".join(found.lines)
     shown[key] = {"title": f"{first} beside {second}", "facts": [["drift", text]], "key": key}
     page.picked["drift"] = key
 

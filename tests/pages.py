@@ -25,7 +25,7 @@ DESKTOP, PHONE = (1360, 900), (390, 844)
 class Turn(ap.Strategy):
     """Buys and sells in turn, and now and then more than it may."""
 
-    symbols = ["NSE:INFY", "NSE:RELIANCE"]
+    symbols = ["NSE:INFY", "NSE:RELIANCE"]  # noqa: RUF012 - as a quant writes it
     gap: int = ap.Param(2)
 
     def on_start(self) -> None:

@@ -56,7 +56,7 @@ class Acts:
         except AlphaPandaException as error:
             fix = f"; {error.fix}" if error.fix else ""
             self._visit.tell({"text": f"{error.message}{fix}", "bad": True})
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - who asked must hear of it, and the page go on
             logs.channel("error").exception("page.act", page=self._visit.page, act=str(message.get("do")))
             self._visit.tell({"text": f"this failed: {type(error).__name__}: {error}", "bad": True})
         self._visit.look()

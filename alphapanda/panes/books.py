@@ -5,6 +5,7 @@ Each function makes plain rows of an ``Overview``; columns stand beside the func
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from alphapanda.notebook.face import title
@@ -13,12 +14,12 @@ from alphapanda.panes.head import MILLISECOND
 from alphapanda.panes.parts import Column
 
 SECOND = 1000 * MILLISECOND
-MARKS_MAX = 300
 RUNS_MAX = 100
 
 POSITIONS = (
-    Column("symbol", width=16), Column("quantity", "int", 8), Column("average", "price", 10), Column("last", "price", 10),
-    Column("unrealised", "money", 12), Column("strategy", narrow=False), Column("product", width=7, narrow=False),
+    Column("symbol", width=16), Column("quantity", "int", 8), Column("average", "price", 10),
+    Column("last", "price", 10), Column("unrealised", "money", 12), Column("strategy", narrow=False),
+    Column("product", width=7, narrow=False),
 )  # fmt: skip
 ORDERS = (
     Column("time", "time", 9), Column("symbol", width=16), Column("side", "side", 5), Column("quantity", "int", 8),
@@ -27,17 +28,16 @@ ORDERS = (
     Column("run", "code", 18, False),
 )  # fmt: skip
 RUNS = (
-    Column("strategy", width=24), Column("namespace", width=9), Column("state", "state", 10), Column("net", "money", 12),
-    Column("unrealised", "money", 12, False), Column("charges", "cost", 10, False), Column("orders", "int", 7, False),
-    Column("denied", "int", 7, False), Column("why", narrow=False), Column("run", "code", 18, False),
-    Column("do", "acts", 20),
+    Column("strategy", width=24), Column("namespace", width=9), Column("state", "state", 10),
+    Column("net", "money", 12), Column("unrealised", "money", 12, False), Column("charges", "cost", 10, False),
+    Column("orders", "int", 7, False), Column("denied", "int", 7, False), Column("why", narrow=False),
+    Column("run", "code", 18, False), Column("do", "acts", 18),
 )  # fmt: skip
 PAIRS = (
-    Column("strategy", width=24), Column("first", width=10), Column("net", "money", 12), Column("orders", "int", 7, False),
-    Column("second", width=10), Column("net_there", "money", 12), Column("orders_there", "int", 7, False),
-    Column("difference", "money", 12), Column("do", "acts", 8),
+    Column("strategy", width=24), Column("first", width=10), Column("net", "money", 12),
+    Column("orders", "int", 7, False), Column("second", width=10), Column("net_there", "money", 12),
+    Column("orders_there", "int", 7, False), Column("difference", "money", 12), Column("do", "acts", 8),
 )  # fmt: skip
-ACTIVE = ("running", "warming", "waiting", "replaying", "starting", "halted")
 
 
 def lane_of(overview: Overview, namespace: str) -> Lane:
@@ -50,7 +50,9 @@ def figures(overview: Overview, namespace: str) -> list[dict[str, Any]]:
     lane = lane_of(overview, namespace)
     held = sum(1 for one in lane.positions if one.quantity)
 
-    def figure(label: str, value: Any, kind: str = "money", tone: str | None = None, note: str = "") -> dict[str, Any]:
+    def figure(
+        label: str, value: Any, kind: str = "money", tone: str | None = None, note: str = ""
+    ) -> dict[str, Any]:
         return {"label": label, "value": value, "kind": kind, "tone": tone, "note": note}
 
     return [
@@ -108,7 +110,10 @@ def order(overview: Overview, namespace: str, key: str) -> dict[str, Any] | None
         ["fills", "\n".join(fills) or "none"], ["tag", found.tag], ["correlation", found.correlation_id],
         ["why it is so", f"alphapanda why {found.run} {found.id}"],
     ]  # fmt: skip
-    return {"title": f"{found.side} {found.quantity:,} {found.symbol}", "facts": [one for one in facts if one[1]]}
+    return {
+        "title": f"{found.side} {found.quantity:,} {found.symbol}",
+        "facts": [one for one in facts if one[1]],
+    }
 
 
 def limits(overview: Overview, namespace: str) -> list[dict[str, Any]]:
@@ -175,11 +180,13 @@ def candles(overview: Overview, namespace: str, symbol: str, reader: Reader) -> 
         symbol = symbols[0] if symbols else ""
     bars = reader.bars(symbol) if symbol else None
     columns = (bars.ts, bars.open, bars.high, bars.low, bars.close) if bars else ((), (), (), (), ())
-    fills = [one for one in lane.fills[:MARKS_MAX] if one.symbol == symbol]
-    marks = sorted((one.ts // SECOND // 60 * 60, one.side, f"{one.quantity:,}") for one in fills)
+    done = Counter[tuple[int, str]]()
+    for one in lane.fills:
+        if one.symbol == symbol:
+            done[one.ts // SECOND // 60 * 60, one.side] += one.quantity
     return {
         "symbols": symbols,
         "symbol": symbol,
         "bars": [(ts // SECOND, *prices) for ts, *prices in zip(*columns, strict=True)],
-        "marks": marks,
+        "marks": [(minute, side, f"{quantity:,}") for (minute, side), quantity in sorted(done.items())],
     }

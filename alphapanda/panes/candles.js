@@ -25,7 +25,7 @@ export async function render({ model, el }) {
   const chart = lib.createChart(place, {
     autoSize: true,
     layout: { attributionLogo: true, fontSize: 11, background: { type: "solid", color: "transparent" } },
-    timeScale: { timeVisible: true, secondsVisible: false, tickMarkFormatter: local },
+    timeScale: { timeVisible: true, secondsVisible: false, maxBarSpacing: 14, barSpacing: 9, rightOffset: 3, tickMarkFormatter: local },
     localization: { timeFormatter: local },
     crosshair: { mode: 0 },
   });
@@ -72,7 +72,7 @@ export async function render({ model, el }) {
       bars = bars.slice(0, told.from).concat(told.bars);
       if (told.from === 0) {
         series.setData(bars.map(candle));
-        chart.timeScale().fitContent();
+        chart.timeScale().scrollToRealTime();
       } else for (const bar of told.bars) series.update(candle(bar));
     }
     paint();

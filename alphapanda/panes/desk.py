@@ -63,8 +63,8 @@ class Desk:
         return known[1]
 
     def slowly(self, name: str, read: Callable[[Desk], Any], first: Any) -> Any:
-        """What ``read`` said last, ``first`` before it has; it is asked in a thread, at most every two seconds, and only
-        while somebody looks."""
+        """What ``read`` said last, ``first`` before it has; it is asked in a thread, at most every two seconds, and
+        only while somebody looks."""
         known = self._slow.setdefault(name, [first, 0.0, None])
         if known[2] is None and monotonic() - known[1] > SLOW_SECONDS:
             known[2] = self._loop.create_task(self._read(known, name, read))
@@ -80,7 +80,7 @@ class Desk:
             known[0] = await asyncio.to_thread(read, self)
         except AlphaPandaException as error:  # the server is away, a file is damaged: what stands here stays
             logs.channel("application").warning("page.unread", what=name, error=error.message)
-        except Exception:
+        except Exception:  # noqa: BLE001 - what could not be read is asked again; the page goes on
             logs.channel("error").exception("page.unread", what=name)
         finally:
             known[1:] = [monotonic(), None]

@@ -6,21 +6,22 @@ libraries and ``/health`` nothing is served to anybody who has not logged in. A 
 holds only a name and ends when the token is revoked; a ticket's holds the role it was given, for half a day.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import secrets
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
 from bokeh.application.handlers import Handler
 from bokeh.server.auth_provider import AuthProvider
+from bokeh.util.token import check_token_signature
 from tornado import web
-from tornado.httputil import HTTPServerRequest
-from tornado.routing import Rule
 from tornado.web import create_signed_value, decode_signed_value
 
 from alphapanda.access import Access, Person
@@ -29,6 +30,10 @@ from alphapanda.errors import ConfigurationError
 from alphapanda.events import SECOND
 from alphapanda.settings import LOOPBACK, DashboardSettings
 from alphapanda.workspace import Workspace, replace_file
+
+if TYPE_CHECKING:
+    from tornado.httputil import HTTPServerRequest
+    from tornado.routing import Rule
 
 LOGIN, LOGOUT, HEALTH = "/login", "/logout", "/health"
 OPEN = (LOGIN, HEALTH, "/favicon.ico", "/static/")  # served to everybody; the last is the libraries
@@ -45,8 +50,8 @@ HEADERS = {
     # on this machine may frame the pages.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' blob:; worker-src blob:; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'self' http://127.0.0.1:* http://localhost:*"
+        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' blob:; worker-src blob:; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'self' http://127.0.0.1:* http://localhost:*"
     ),
 }
 
@@ -74,7 +79,12 @@ class Gate(AuthProvider):
     @property
     def get_user(self) -> Any:
         """The name of who asks."""
-        return lambda handler: found.name if (found := self.person(handler.request)) else None
+
+        def named(handler: web.RequestHandler) -> str | None:
+            found = self.person(handler.request)
+            return found.name if found is not None else None
+
+        return named
 
     @property
     def login_url(self) -> str:
@@ -110,7 +120,11 @@ class Gate(AuthProvider):
             found = next((one for one in self.access.people() if one.name == held.name), None)
         except ConfigurationError:
             return None
-        if found is None or (found.until and now >= found.until) or found.at > held.until - STAY_SECONDS * SECOND:
+        if (
+            found is None
+            or (found.until and now >= found.until)
+            or found.at > held.until - STAY_SECONDS * SECOND
+        ):
             return None  # revoked, over, or a newer token of the same name
         return msgspec.structs.replace(found, until=held.until)
 
@@ -134,6 +148,14 @@ class Gate(AuthProvider):
         if request.path.startswith(COMPONENTS) and not request.path.startswith(OURS):
             return "not one of our components"
         return ""
+
+    def signed(self, request: HTTPServerRequest) -> bool:
+        """Whether a websocket brings the token of a page that was served here."""
+        token = request.headers.get("Sec-WebSocket-Protocol", "").partition(",")[2].strip()
+        try:
+            return check_token_signature(token, secret_key=self.secret.encode(), signed=True)
+        except Exception:  # noqa: BLE001 - whatever it is, it is none of ours
+            return False
 
     def guard(self, rules: Iterable[Rule]) -> None:
         """Put every handler of a server behind these rules."""
@@ -165,6 +187,10 @@ def _guarded(kind: type[web.RequestHandler], gate: Gate) -> type[web.RequestHand
                     await self._send_away(path)
                     return
                 self.set_header("Cache-Control", "no-store")
+            if "Upgrade" in request.headers and not gate.signed(request):
+                self.set_status(403)
+                await self.finish("no page of this server was opened for this\n")
+                return
             above = super().prepare()
             if above is not None:
                 await above
@@ -202,7 +228,10 @@ class Visitor(Handler):
         return {"person": msgspec.to_builtins(person), "ticket": held is not None and bool(held.role)}
 
 
-PRIVATE: dict[str, Any] = {"include_headers": [], "include_cookies": []}  # what of a request a page is told: nothing
+PRIVATE: dict[str, Any] = {
+    "include_headers": [],
+    "include_cookies": [],
+}  # what of a request a page is told: nothing
 
 
 def name_of(host: str) -> str:

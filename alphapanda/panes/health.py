@@ -31,17 +31,17 @@ ERRORS = (
     Column("namespace", width=10, narrow=False), Column("role", "code", 16, False), Column("run", "code", 16, False),
 )  # fmt: skip
 RATES = (
-    Column("class", "code", 26), Column("topic", "code", narrow=False), Column("namespace", width=10),
-    Column("5_min", "int", 6), Column("1_h", "int", 6), Column("day", "int", 6),
+    Column("class", "code"), Column("topic", "code", 18, False), Column("namespace", width=9),
+    Column("5_min", "int", 6), Column("1_h", "int", 5), Column("day", "int", 6),
 )  # fmt: skip
 LETTERS = (
-    Column("last", "time", 13), Column("topic", "code", 24), Column("type", "code", 20, False),
-    Column("error", "code", 20), Column("message"), Column("attempts", "int", 8, False),
+    Column("last", "time", 13), Column("topic", "code", 20), Column("error", "code", 14),
+    Column("message", narrow=False), Column("type", "code", 14, False),
 )  # fmt: skip
 PROCESSES = (
-    Column("role", "code", 18), Column("state", "state", 9), Column("says", "state", 10), Column("heartbeat", "ago", 8),
-    Column("cpu", "share", 8, False), Column("MB", "int", 6, False), Column("restarts", "int", 7, False),
-    Column("what_is_wrong", narrow=False),
+    Column("role", "code", 15), Column("state", "state", 8), Column("says", "state", 9), Column("heartbeat", "ago", 8),
+    Column("cpu", "share", 7, False), Column("MB", "int", 5, False), Column("restarts", "int", 7, False),
+    Column("detail", narrow=False),
 )  # fmt: skip
 AGES = (
     Column("symbol", width=22), Column("last", "price", 11), Column("today", "percent", 9), Column("age", "ago", 7),
@@ -54,8 +54,8 @@ def processes(overview: Overview) -> dict[str, list[Any]]:
     """Rows of ``PROCESSES``: what the hub knows of each, and what it says of itself."""
     return {
         one.role: [
-            one.role, one.state, str(one.health.get("state", "")), one.at // MILLISECOND, round(one.cpu, 1), round(one.rss_mb),
-            one.restarts, (one.error or one.detail)[:300],
+            one.role, one.state, str(one.health.get("state", "")), one.at // MILLISECOND, round(one.cpu, 1),
+            round(one.rss_mb), one.restarts, (one.error or one.detail)[:300],
         ]
         for one in overview.processes
     }  # fmt: skip
@@ -192,7 +192,7 @@ async def _open_letters(desk: Desk, topics: list[str]) -> dict[str, list[Any]]:
                     kind = one.envelope.type if one.envelope else "unknown"
                     message = safe_text(one.message)[:300]
                     rows[one.id] = [
-                        one.last // MILLISECOND, one.topic, kind, one.error, message, one.attempts,
+                        one.last // MILLISECOND, one.topic, one.error, message, kind,
                     ]  # fmt: skip
     return rows
 
@@ -205,13 +205,19 @@ async def letter(desk: Desk, key: str) -> dict[str, Any]:
     body = known["body"]
     shown = body if isinstance(body, str) else msgspec.json.format(msgspec.json.encode(body)).decode()
     facts = [
-        ["state", known["state"]], ["reason", one.reason], ["error", f"{one.error} [{one.code}]: {safe_text(one.message)}"],
+        ["state", known["state"]], ["reason", one.reason],
+        ["error", f"{one.error} [{one.code}]: {safe_text(one.message)}"],
         ["attempts", f"{one.attempts}, from {ist(one.first):%d %b %H:%M:%S} to {ist(one.last):%H:%M:%S}"],
         ["belongs to", f"{one.namespace} {one.correlation_id}".strip()], ["message's body", shown[:TEXT_MAX]],
         ["stack", one.stack[-TEXT_MAX:]],
     ]  # fmt: skip
     acts = [["dry", "what would a replay do?"], ["discard", "discard"]] if done is None else []
-    return {"title": f"dead letter {key}", "key": key, "acts": acts, "facts": [one for one in facts if one[1]]}
+    return {
+        "title": f"dead letter {key}",
+        "key": key,
+        "acts": acts,
+        "facts": [one for one in facts if one[1]],
+    }
 
 
 async def replay(desk: Desk, key: str, *, dry_run: bool) -> dict[str, Any]:
@@ -222,7 +228,9 @@ async def replay(desk: Desk, key: str, *, dry_run: bool) -> dict[str, Any]:
     if told.refusal:
         facts, acts = [["refused", f"{told.refusal} [{told.code}]"]], [["discard", "discard"]]
     elif dry_run:
-        facts = [["a replay would", f"put {told.type} back on {key.rpartition('@')[0]}, once, marked as replayed"]]
+        facts = [
+            ["a replay would", f"put {told.type} back on {key.rpartition('@')[0]}, once, marked as replayed"]
+        ]
         acts = [["replay", "put it back"], ["discard", "discard"]]
     else:
         facts, acts = [["done", f"{told.type} is back on {key.rpartition('@')[0]}, marked as replayed"]], []

@@ -4,6 +4,8 @@ The answer to a good one is a page that goes on by itself, not a redirect: a for
 from another site, and a browser would follow its redirect without the cookie that was just set.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -5,11 +5,13 @@ is sent first is all it shows. After that only what changed travels, as one JSON
 value of a nested one.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import msgspec
 import param
@@ -37,7 +39,9 @@ class Part(JSComponent):
     _esm = "export function render() {}\n"
     __abstract = True
 
-    def __init__(self, title: str = "", *, hear: Heard | None = None, wide: str = "whole", **options: Any) -> None:
+    def __init__(
+        self, title: str = "", *, hear: Heard | None = None, wide: str = "whole", **options: Any
+    ) -> None:
         super().__init__(
             options={"title": title, **options},
             sizing_mode="stretch_width",
@@ -47,7 +51,7 @@ class Part(JSComponent):
         self.hear: Heard = hear or (lambda message: None)
         self.there = False  # it has said hello
 
-    def show(self, content: Any) -> None:
+    def present(self, content: Any) -> None:
         """Bring it up to date; nothing is sent where nothing changed."""
         if self.there and (message := self.changes(content)) is not None:
             self.tell(message)
@@ -66,10 +70,11 @@ class Part(JSComponent):
     def _handle_msg(self, data: Any) -> None:
         if not isinstance(data, dict):
             return
-        if data.get("do") == "hello":
+        message = cast("dict[str, Any]", data)
+        if message.get("do") == "hello":
             self.there = True
             self.forget()
-        self.hear(data)
+        self.hear(message)
 
 
 class Whole(Part):
@@ -147,7 +152,13 @@ class Table(Part):
         height: int = 320, pick: bool = False, **given: Any,
     ) -> None:  # fmt: skip
         super().__init__(
-            title, columns=[one._asdict() for one in columns], sort=sort, empty=empty, height=height, pick=pick, **given
+            title,
+            columns=[one._asdict() for one in columns],
+            sort=sort,
+            empty=empty,
+            height=height,
+            pick=pick,
+            **given,
         )
         self._sent: dict[str, list[Any]] = {}
         self._empty_told = False
@@ -165,9 +176,7 @@ class Table(Part):
                 put[key] = row
             elif known is not row and known != row:
                 cells[key] = {
-                    str(i): new
-                    for i, (old, new) in enumerate(zip(known, row, strict=True))
-                    if old != new
+                    str(i): new for i, (old, new) in enumerate(zip(known, row, strict=True)) if old != new
                 }
         gone = [key for key in sent if key not in content]
         self._sent = dict(content)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,7 +1,10 @@
 """The Panel server of ``dashboards/``: its address, who may come in, and the one reader behind all open pages."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,9 @@ os.environ.setdefault("BOKEH_RESOURCES", "server")  # nothing is loaded from a n
 
 import panel as pn
 from panel.io.server import get_server
+from tornado.iostream import StreamClosedError
 from tornado.web import RedirectHandler, RequestHandler, StaticFileHandler
+from tornado.websocket import WebSocketClosedError
 
 from alphapanda import logs
 from alphapanda.access import Access
@@ -89,10 +94,11 @@ class Pages:
                 "body_timeout": 10.0,
             },
         )
-        web: Any = self.server._tornado
+        web: Any = self.server._tornado  # pyright: ignore[reportPrivateUsage] - Bokeh names it nowhere else
         for context in web.applications.values():
             context.application.add(Visitor(self.gate))
         self.gate.guard(web.wildcard_router.rules)
+        asyncio.get_running_loop().set_exception_handler(_heard)
         self.server.start()
         logs.channel("application").info("dashboards.serve", url=self.url)
 
@@ -111,6 +117,12 @@ class Pages:
         self.server.stop()
         await self.desk.close()
         self.reader.close()
+
+
+def _heard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A page that was closed while it was written to is no fault."""
+    if not isinstance(context.get("exception"), WebSocketClosedError | StreamClosedError):
+        loop.default_exception_handler(context)
 
 
 def _logout(gate: Gate) -> type[RequestHandler]:

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import panel as pn
 from bokeh.document import Document
-from panel.io.state import set_curdoc
 from panel.io.resources import BASE_TEMPLATE
+from panel.io.state import set_curdoc
 
 from alphapanda import logs
 from alphapanda.access import Person
@@ -118,8 +118,8 @@ class Visit:
                 if not part.there:
                     continue
                 try:
-                    part.show(build(overview, self))
-                except Exception as error:
+                    part.present(build(overview, self))
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with one part, the others go on
                     logs.channel("error").exception("page.failed", page=self.page, part=type(part).__name__)
                     self._tell({"said": [{"text": f"a part of this page failed: {error}", "bad": True}]})
                     part.there = False
@@ -131,11 +131,6 @@ class Visit:
     def tell(self, *said: Said) -> None:
         """Show a person what became of what they did."""
         self._tell({"said": said})
-
-    def give(self, part: Part, content: Any) -> None:
-        """Show something in a part that no overview says."""
-        with set_curdoc(self._document):
-            part.show(content)
 
     def _tell(self, message: dict[str, Any]) -> None:
         if self.frame.there:
