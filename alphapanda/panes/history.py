@@ -87,3 +87,11 @@ def executed(desk: Desk) -> dict[str, list[Any]]:
         ]
         for one in runs
     }  # fmt: skip
+
+
+def notebook_of(desk: Desk, number: int) -> Path | None:
+    """The executed notebook of a schedule's run, if it is there and lies in the workspace. Blocks."""
+    runs = Schedules(desk.workspace, desk.settings.schedule).history(limit=EXECUTED_MAX)
+    kept = next((one.path for one in runs if one.id == number), "")
+    path = (desk.workspace.root / kept).resolve()
+    return path if kept and path.is_file() and path.is_relative_to(desk.workspace.root.resolve()) else None

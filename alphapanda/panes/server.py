@@ -23,6 +23,7 @@ from alphapanda.errors import ConfigurationError
 from alphapanda.overview import Reader
 from alphapanda.panes.desk import Desk, use
 from alphapanda.panes.gate import HEALTH, LOGIN, LOGOUT, PRIVATE, Gate, Visitor
+from alphapanda.panes.history import notebook_of
 from alphapanda.panes.login import login_handler
 from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace
@@ -53,6 +54,27 @@ class Health(RequestHandler):
         self.write("ok")
 
 
+def executed_handler(desk: Desk) -> type[RequestHandler]:
+    """The handler that hands out notebooks as schedules ran them: as files, for what is in one must not run here."""
+
+    class Executed(RequestHandler):
+        """One notebook by its run's number."""
+
+        async def get(self, number: str) -> None:
+            """404 for a run that kept none."""
+            path = await asyncio.to_thread(notebook_of, desk, int(number))
+            if path is None:
+                self.set_status(404)
+                await self.finish("this run kept no notebook\n")
+                return
+            self.set_header("Content-Type", "application/x-ipynb+json")
+            self.set_header("Content-Disposition", f'attachment; filename="{number}.ipynb"')
+            self.set_header("Content-Security-Policy", "sandbox")
+            await self.finish(await asyncio.to_thread(path.read_bytes))
+
+    return Executed
+
+
 class Pages:
     """The server from now until ``close``; it needs a running event loop."""
 
@@ -76,6 +98,7 @@ class Pages:
                 (LOGIN, login_handler(self.gate, tuple(files()))),
                 (LOGOUT, _logout(self.gate)),
                 (HEALTH, Health),
+                (r"/executed/(\d{1,12})", executed_handler(self.desk)),
                 vendor,
             ],
             use_index=False,
