@@ -106,30 +106,23 @@ def test_one_order_tells_its_story(desk: Platform) -> None:
         assert "alphapanda why turn-1" in about.inner_text()
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "scheme"),
-    [
-        (name, size, scheme)
-        for name in ("portfolio", "errors", "runs")
-        for size, scheme in ((DESKTOP, "light"), (PHONE, "dark"))
-    ],
-)
-def test_every_page_fits(name: str, size: tuple[int, int], scheme: str, desk: Platform) -> None:
-    with desk.page(name, size=size, scheme=scheme) as page:
-        page.locator("tbody tr").first.wait_for()
-        kill = page.locator("button.kill")
-        assert kill.is_visible()
-        page.mouse.wheel(0, 5_000)
-        place = kill.bounding_box()
-        assert place is not None
-        assert 0 <= place["y"] < size[1], "the kill switch stays in sight"
-        wide = page.evaluate("document.scrollingElement.scrollWidth")
-        assert wide <= size[0], "nothing sticks out"
-        back = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        shade = sum(int(part) for part in re.findall(r"\d+", back)[:3])
-        assert (shade > 600) == (scheme == "light")
-        page.mouse.wheel(0, -5_000)
-        desk.picture(page, f"{name}-{'phone' if size == PHONE else 'desktop'}-{scheme}")
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
+def test_every_page_fits(size: tuple[int, int], scheme: str, desk: Platform) -> None:
+    with desk.page(size=size, scheme=scheme) as page:
+        for name in ("portfolio", "errors", "runs"):
+            page.goto(f"{desk.url}/{name}")
+            page.wait_for_selector(".age.gain")
+            page.locator("tbody tr").first.wait_for()
+            page.evaluate("scrollTo(0, 100000)")
+            place = page.locator("button.kill").bounding_box()
+            assert place is not None
+            assert 0 <= place["y"] <= 120, "the kill switch stays in sight"
+            assert page.evaluate("document.scrollingElement.scrollWidth") <= size[0], "nothing sticks out"
+            back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            shade = sum(int(part) for part in re.findall(r"\d+", back)[:3])
+            assert (shade > 600) == (scheme == "light")
+            page.evaluate("scrollTo(0, 0)")
+            desk.picture(page, f"{name}-{'phone' if size == PHONE else 'desktop'}-{scheme}")
 
 
 def test_a_theme_is_chosen_and_kept(desk: Platform) -> None:
@@ -235,6 +228,32 @@ def test_who_only_looks_stops_nothing(desk: Platform) -> None:
     refused = [line for line in desk.rig.logged("audit") if line["event"] == "page.refused"]
     assert {"halt"} <= {line["act"] for line in refused}
     assert desk.rig.spec("turn-1").wanted
+
+
+def test_where_money_is_the_name_is_typed_by_who_may(desk: Platform) -> None:
+    live = desk.rig.workspace.journal("zerodha")
+    live.touch()
+    try:
+        for role, typed, why in (
+            ("operate", "zerodha", "takes the role live"),
+            ("live", "paper", "type zerodha"),
+        ):
+            with desk.page(role=role) as page:
+                page.get_by_role("radio", name="zerodha").click()
+                page.wait_for_function("() => document.documentElement.dataset.lane === 'live'")
+                top = page.locator(".bar").first.evaluate("bar => getComputedStyle(bar).borderTopColor")
+                assert top == "rgb(240, 85, 76)", "live is red"
+                page.locator("button.kill").click()
+                dialog = page.locator("dialog[open]")
+                dialog.locator("button.yes").click()
+                assert dialog.is_visible(), "nothing happens until it is typed"
+                desk.picture(page, "live-kill")
+                dialog.locator("#typed").fill(typed)
+                dialog.locator("button.yes").click()
+                page.locator(".said p.loss", has_text=why).wait_for()
+        assert not desk.rig.workspace.halt_flag("zerodha").exists()
+    finally:
+        live.unlink()
 
 
 def test_a_run_is_paused_and_goes_on(desk: Platform) -> None:
