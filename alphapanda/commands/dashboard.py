@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "page", nargs="?", choices=PAGES, default=PAGES[0], help="which one; the portfolio if none is named"
     )
-    parser.add_argument("--role", choices=("view", "operate", "live"), default="live", help="what it lets you do")
+    parser.add_argument(
+        "--role", choices=("view", "operate", "live"), default="live", help="what it lets you do"
+    )
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
 
 

@@ -109,13 +109,10 @@ export function render({ model, el }) {
     else cell.append(text);
     if (["text", "code", "state"].includes(column.kind)) cell.title = text;
     const tone = toneOf(column.kind, value);
-    const name = (right(column.kind) ? "n " : "") + (column.narrow ? "" : "wide-only ") + column.kind + (tone ? ` ${tone}` : "");
+    let name = (right(column.kind) ? "n " : "") + (column.narrow ? "" : "wide-only ") + column.kind + (tone ? ` ${tone}` : "");
+    // Two animations that are the same take turns: to begin one anew would lay the page out once a cell.
+    if (flash) name += cell.classList.contains("flash") ? " again" : " flash";
     if (cell.className !== name) cell.className = name;
-    if (flash) {
-      cell.classList.remove("flash");
-      void cell.offsetWidth; // begins the animation anew
-      cell.classList.add("flash");
-    }
   };
   const add = (key, cells) => {
     const line = make("tr");
