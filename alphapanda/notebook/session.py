@@ -25,7 +25,7 @@ import msgspec
 from alphapanda.by_hand import ByHand
 from alphapanda.capsule import Capsule, freeze, parameters_of
 from alphapanda.clock import wall_ns
-from alphapanda.errors import ValidationError
+from alphapanda.errors import UnknownNameError, ValidationError
 from alphapanda.hub.client import HubClient
 from alphapanda.notebook import face
 from alphapanda.notebook.connecting import connect, connect_sync
@@ -244,6 +244,21 @@ class Session:
     def status(self) -> Overview:
         """Processes and runs of the whole workspace, as a table."""
         return Overview(self.hub.ask({"do": "status"}, 5.0), self.client)
+
+    def dashboard(self, page: str = "portfolio", *, role: str = "live", height: int = 640) -> Any:
+        """A page of the dashboards in this cell: ``portfolio``, ``errors`` or ``runs``. It goes on while cells run, and
+        does what ``role`` may; ``height`` in pixels. Without widgets, what to type instead."""
+        from alphapanda.entry import PAGES
+
+        if page not in PAGES:
+            raise UnknownNameError("page", page, PAGES)
+        try:
+            from alphapanda.notebook.dashboard import Dashboard
+        except ImportError:
+            from alphapanda.notebook.login import Said
+
+            return Said(f"no page can be shown here; in a terminal: alphapanda dashboard {page}")
+        return Dashboard(self.workspace, page, role, height)
 
     def halt(self, reason: str) -> None:
         """No new order in this namespace from now on, whoever asks; working orders can still be cancelled.

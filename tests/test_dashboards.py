@@ -1,0 +1,452 @@
+"""The pages in a real browser, over a real hub: what a trader sees, what a person may do, and who is kept out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from alphapanda.clock import wall_ns
+from alphapanda.entry import door, entry
+from tests.pages import DESKTOP, PHONE, Platform, Turn, platform
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+NASTY = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A hub with a paper run, its pages, and a browser."""
+    with platform(tmp_path_factory.mktemp("pages")) as made:
+        made.rig.run(Turn())
+        made.start()
+        yield made
+
+
+def box(page: Page, title: str) -> Any:
+    """The part of this title."""
+    return page.locator("section.box", has=page.locator("h2", has_text=re.compile(f"^{title}$")))
+
+
+def column(page: Page, title: str, number: int) -> list[str]:
+    """The texts of a table's column."""
+    return box(page, title).locator(f"tbody td:nth-child({number})").all_inner_texts()
+
+
+def cookies(desk: Platform, role: str = "view") -> dict[str, str]:
+    """The cookie of somebody who has logged in."""
+    way = entry(desk.rig.workspace, "portfolio", role)
+    answer = httpx.post(way.login, data={"ticket": way.ticket, "to": "portfolio"})
+    assert answer.status_code == 200
+    return dict(answer.cookies)
+
+
+# ── what is shown
+
+
+def test_the_portfolio_follows_its_run(desk: Platform) -> None:
+    with desk.page() as page:
+        page.wait_for_function("() => document.title.includes('Portfolio')")
+        orders = box(page, "Orders")
+        orders.locator("tbody tr").first.wait_for()
+        before = orders.locator("tbody tr").count()
+        desk.rig.until(lambda: orders.locator("tbody tr").count() > before, 30.0, "a new order is shown")
+        assert "Turn" in column(page, "Runs, in all namespaces", 1)[0]
+        money = page.locator(".figure.first b")
+        desk.rig.until(lambda: money.inner_text() not in ("0.00", "\u2013"), 20.0, "money is shown")
+        page.wait_for_selector(".chart[data-bars]:not([data-bars='0'])")
+        desk.rig.until(
+            lambda: page.locator(".chart").get_attribute("data-marks") != "0", 20.0, "fills are marked"
+        )
+        desk.picture(page, "portfolio")
+
+
+def test_a_table_sorts_filters_and_is_reached_by_keys(desk: Platform) -> None:
+    with desk.page("errors") as page:
+        ages = box(page, "Data by instrument")
+        ages.locator("tbody tr").nth(8).wait_for()
+        ages.locator("th button", has_text="symbol").click()  # it was sorted upward
+        names = column(page, "Data by instrument", 1)
+        assert names == sorted(names, reverse=True)
+        ages.locator("input[type=search]").fill("nse: infy")
+        assert column(page, "Data by instrument", 1) == ["NSE:INFY"]
+        assert ages.locator(".count").inner_text().startswith("1 of ")
+        ages.locator("input[type=search]").fill("no such thing")
+        assert "No row" in ages.locator(".none").inner_text()
+        ages.locator("input[type=search]").fill("")
+        ages.locator("tbody tr").first.focus()
+        page.keyboard.press("ArrowDown")
+        found = page.evaluate(
+            """() => { let at = document.activeElement; while (at.shadowRoot) at = at.shadowRoot.activeElement;
+            return at.dataset.key }"""
+        )
+        assert found == column(page, "Data by instrument", 1)[1]
+
+
+def test_one_order_tells_its_story(desk: Platform) -> None:
+    with desk.page() as page:
+        denied = box(page, "Orders").locator("tbody tr", has_text="denied").first
+        denied.wait_for()
+        denied.focus()
+        page.keyboard.press("Enter")
+        about = page.locator("section.box", has=page.locator("dl")).first
+        about.wait_for()
+        assert "correlation" in about.inner_text()
+        assert "alphapanda why turn-1" in about.inner_text()
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
+def test_every_page_fits(size: tuple[int, int], scheme: str, desk: Platform) -> None:
+    with desk.page(size=size, scheme=scheme) as page:
+        for name in ("portfolio", "errors", "runs"):
+            page.goto(f"{desk.url}/{name}")
+            page.wait_for_selector(".age.gain")
+            page.locator("tbody tr").first.wait_for()
+            page.evaluate("scrollTo(0, 100000)")
+            place = page.locator("button.kill").bounding_box()
+            assert place is not None
+            assert 0 <= place["y"] <= 120, "the kill switch stays in sight"
+            assert page.evaluate("document.scrollingElement.scrollWidth") <= size[0], "nothing sticks out"
+            back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            shade = sum(int(part) for part in re.findall(r"\d+", back)[:3])
+            assert (shade > 600) == (scheme == "light")
+            page.evaluate("scrollTo(0, 0)")
+            desk.picture(page, f"{name}-{'phone' if size == PHONE else 'desktop'}-{scheme}")
+
+
+def test_a_theme_is_chosen_and_kept(desk: Platform) -> None:
+    with desk.page() as page:
+        page.get_by_label("light or dark").click()
+        assert page.evaluate("document.documentElement.dataset.theme") == "light"
+        page.reload()
+        page.wait_for_selector(".age.gain")
+        assert page.evaluate("document.documentElement.dataset.theme") == "light"
+
+
+def test_a_hidden_page_is_sent_nothing(desk: Platform) -> None:
+    with desk.page() as page:
+        hide = (
+            "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+            "document.dispatchEvent(new Event('visibilitychange'))"
+        )
+        orders = box(page, "Orders").locator("tbody tr")
+        orders.first.wait_for()
+        page.evaluate(hide % "true")
+        page.wait_for_timeout(700)  # what was under way
+        before, run = orders.count(), desk.rig.document("paper:run:turn-1")["counts"]["orders"]
+        desk.rig.until(
+            lambda: desk.rig.document("paper:run:turn-1")["counts"]["orders"] > run + 1, 20.0, "orders go on"
+        )
+        assert orders.count() == before
+        page.evaluate(hide % "false")
+        desk.rig.until(lambda: orders.count() > before, 10.0, "it catches up")
+
+
+# ── what is wrong
+
+
+def test_old_data_is_greyed_with_its_age(desk: Platform) -> None:
+    with desk.page() as page:
+        with desk.rig.stopped("feed"):
+            page.wait_for_selector(".age.loss")
+            assert re.search(r"data \d+ s old", page.locator(".age").inner_text())
+            assert page.evaluate("document.documentElement.hasAttribute('data-stale')")
+            desk.picture(page, "stale")
+        page.wait_for_selector(".age.gain")
+
+
+def test_the_page_comes_back_after_the_hub(desk: Platform) -> None:
+    with desk.page(quiet=False) as page:  # a lost connection is told on the console
+        desk.rig.kill("hub")
+        page.wait_for_function("() => document.documentElement.hasAttribute('data-lost')")
+        assert "lost its server" in page.locator(".news").inner_text()
+        page.wait_for_function("() => !document.documentElement.hasAttribute('data-lost')", timeout=60_000)
+        page.wait_for_selector(".age.gain", timeout=60_000)
+        rows = box(page, "Orders").locator("tbody tr")
+        rows.first.wait_for()
+        before = rows.count()
+        desk.rig.until(lambda: rows.count() > before, 60.0, "the run goes on and is shown")
+
+
+# ── the kill switch
+
+
+def halt(page: Page, reason: str) -> None:
+    """Pull it as a person does."""
+    page.locator("button.kill").click()
+    dialog = page.locator("dialog[open]")
+    dialog.wait_for()
+    dialog.locator("#reason").fill(reason)
+    dialog.locator("button.yes").click()
+
+
+def test_the_kill_switch_stops_a_run(desk: Platform) -> None:
+    """In order: asked, halted at the gateway and said so; nothing is accepted after that."""
+    rig = desk.rig
+    with desk.page() as page:
+        asked = wall_ns()
+        halt(page, NASTY)
+        page.locator(".said p", has_text="the gateway has halted").wait_for()
+        halted = rig.document("health:gateway:paper")
+        assert halted["state"] == "halted"
+        assert rig.last_accepted("turn-1") < asked + 2 * 10**9, "nothing passes two seconds after the click"
+        page.locator(".news p", has_text="paper is halted (level 3)").wait_for()
+        assert NASTY in page.locator(".news").inner_text()
+        assert page.evaluate("window.hit") is None, "what a person wrote is text"
+        desk.picture(page, "halted")
+        page.locator("button.kill", has_text="Lift").click()
+        page.locator("dialog[open] #reason").fill("a test")
+        page.locator("dialog[open] button.yes").click()
+        page.locator(".said p", has_text="takes orders again").wait_for()
+    told = [line for line in rig.logged("audit") if line["event"] == "page.act"]
+    assert [line["act"] for line in told[-2:]] == ["halt", "lift"]
+    assert "at this machine on the page" in told[-1]["by"]
+
+
+def test_who_only_looks_stops_nothing(desk: Platform) -> None:
+    with desk.page(role="view") as page:
+        halt(page, "no")
+        page.locator(".said p.loss", has_text="takes the role operate").wait_for()
+        row = box(page, "Runs, in all namespaces").locator("tbody tr").first
+        button = row.locator("button", has_text="stop")
+        button.click()
+        row.locator("button.armed").click()  # asks once more
+        page.wait_for_function("() => true")
+        page.locator(".said p.loss").wait_for()
+    assert not desk.rig.workspace.halt_flag("paper").exists()
+    refused = [line for line in desk.rig.logged("audit") if line["event"] == "page.refused"]
+    assert {"halt"} <= {line["act"] for line in refused}
+    assert desk.rig.spec("turn-1").wanted
+
+
+def test_where_money_is_the_name_is_typed_by_who_may(desk: Platform) -> None:
+    live = desk.rig.workspace.journal("zerodha")
+    live.touch()
+    try:
+        for role, typed, why in (
+            ("operate", "zerodha", "takes the role live"),
+            ("live", "paper", "type zerodha"),
+        ):
+            with desk.page(role=role) as page:
+                page.get_by_role("radio", name="zerodha").click()
+                page.wait_for_function("() => document.documentElement.dataset.lane === 'live'")
+                top = page.locator(".bar").first.evaluate("bar => getComputedStyle(bar).borderTopColor")
+                assert top == "rgb(240, 85, 76)", "live is red"
+                page.locator("button.kill").click()
+                dialog = page.locator("dialog[open]")
+                dialog.locator("button.yes").click()
+                assert dialog.is_visible(), "nothing happens until it is typed"
+                desk.picture(page, "live-kill")
+                dialog.locator("#typed").fill(typed)
+                dialog.locator("button.yes").click()
+                page.locator(".said p.loss", has_text=why).wait_for()
+        assert not desk.rig.workspace.halt_flag("zerodha").exists()
+    finally:
+        live.unlink()
+
+
+def test_a_run_is_paused_and_goes_on(desk: Platform) -> None:
+    with desk.page() as page:
+        row = box(page, "Runs, in all namespaces").locator("tbody tr").first
+        for act, state in (("pause", "paused"), ("resume", "running")):
+            row.locator("button", has_text=act).click()
+            row.locator("button.armed").click()
+            row.locator("td.state", has_text=state).wait_for()
+
+
+# ── what went wrong
+
+
+def test_a_letter_is_inspected_tried_and_put_away(desk: Platform) -> None:
+
+    import msgspec
+
+    from alphapanda.buses.redis import RedisBus
+    from alphapanda.letters.dead_letters import DeadLetter
+    from alphapanda.settings import Settings
+
+    rig = desk.rig
+    letter = DeadLetter(
+        "paper.signals.raw@9-9", "paper.signals.raw", b"\xff not an event", "ValueError", NASTY, "not an event",
+        first=wall_ns(), last=wall_ns(), namespace="paper",
+    )  # fmt: skip
+
+    async def put() -> None:
+        async with RedisBus.of(f"unix://{rig.workspace.server_socket}", Settings().redis) as bus:
+            await bus.publish("paper.signals.raw.dlq", msgspec.msgpack.encode(letter))
+
+    _in_thread(put)
+    with desk.page("errors") as page:
+        row = box(page, "Dead letters").locator("tbody tr").first
+        row.wait_for()
+        row.click()
+        about = page.locator("section.box", has_text="dead letter paper.signals.raw@9-9").first
+        about.locator("button", has_text="what would a replay do?").click()
+        about.locator("dd", has_text="not an event [E_REPLAY_DATA]").wait_for()
+        desk.picture(page, "errors")
+        about.locator("button", has_text="discard").click()  # without a reason nothing happens
+        about.locator("input").fill("a test's own")
+        about.locator("button", has_text="discard").click()
+        page.locator(".said p", has_text="is discarded: a test's own").wait_for()
+        box(page, "Dead letters").locator(".none").wait_for()
+        assert page.evaluate("window.hit") is None
+
+
+def test_an_error_shows_its_context_and_is_inert(desk: Platform) -> None:
+    line = {
+        "ts": "2026-11-23T03:00:00.000000Z", "level": "error", "channel": "error", "event": "order.failed",
+        "role": "gateway:paper", "namespace": "paper", "run": "turn-1", "correlation_id": "c-77",
+        "error": f"the venue said {NASTY}", "topic": "paper.orders.failed",
+    }  # fmt: skip
+    with (desk.rig.workspace.logs / "error.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    with desk.page("errors") as page:
+        row = box(page, "Newest errors").locator("tbody tr", has_text="order.failed").first
+        row.wait_for()
+        row.click()
+        about = page.locator("section.box", has_text="correlation c-77").first
+        about.wait_for()
+        assert NASTY in about.inner_text()
+        assert "run turn-1" in about.inner_text()
+        assert page.evaluate("window.hit") is None
+        assert box(page, "Errors by kind").locator("tbody tr").count() >= 1
+
+
+def test_looking_leaves_no_error_behind(desk: Platform) -> None:
+    with desk.page():
+        pass
+    told = [line for line in desk.rig.logged("error") if line.get("role") == "dashboards"]
+    assert told == []
+
+
+def _in_thread(make: Any) -> None:
+    """Playwright keeps a loop running in this thread."""
+    import asyncio
+    import threading
+
+    thread = threading.Thread(target=lambda: asyncio.run(make()))
+    thread.start()
+    thread.join()
+
+
+# ── who comes in
+
+
+def test_a_token_opens_the_page_and_a_wrong_one_does_not(desk: Platform) -> None:
+    token = desk.access.add("asha", "view")
+    assert desk.browser is not None
+    context = desk.browser.new_context()
+    page = context.new_page()
+    page.goto(f"{desk.url}/runs")
+    assert page.url == f"{desk.url}/login?to=runs"
+    page.fill("#token", "ap_wrong")
+    page.click("button")
+    assert "opens nothing" in page.locator("[role=alert]").inner_text()
+    page.fill("#token", token)
+    page.click("button")
+    page.wait_for_selector("nav a[aria-current]")
+    assert page.url == f"{desk.url}/runs"
+    assert token not in page.content()
+    cookie: Any = context.cookies()[0]
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    assert cookie["value"].strip('"') not in page.content(), "scripts must not see it"
+    desk.access.revoke("asha")
+    page.wait_for_url(re.compile("/login"))
+    context.close()
+
+
+def test_a_ticket_is_good_once(desk: Platform) -> None:
+    done = desk.rig.cli("dashboard", "errors", "--no-browser")
+    assert done.stdout == f"{desk.url}/errors\n"
+    way = entry(desk.rig.workspace)
+    file = Path(door(desk.rig.workspace, way).removeprefix("file://"))
+    assert file.stat().st_mode & 0o077 == 0
+    assert way.ticket not in repr(way)
+    form = {"ticket": way.ticket, "to": "https://evil.example"}
+    first = httpx.post(way.login, data=form, headers={"Origin": "null"})
+    assert first.status_code == 200
+    assert "url=/portfolio" in first.text
+    assert httpx.post(way.login, data=form).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "code"),
+    [
+        (None, None, 200),
+        ("evil.example", None, 403),
+        ("127.0.0.1.evil.example", None, 403),
+        ("evil.example:{port}", None, 403),
+        (None, "http://evil.example", 403),
+        (None, "http://127.0.0.1.evil.example:{port}", 403),
+        (None, "http://127.0.0.1:1", 403),
+        (None, "null", 403),
+        (None, "http://127.0.0.1:{port}", 200),
+    ],
+)
+def test_foreign_names_and_sites_are_refused(
+    host: str | None, origin: str | None, code: int, desk: Platform
+) -> None:
+    port = desk.host.rpartition(":")[2]
+    headers = {"Host": host or desk.host} | ({"Origin": origin} if origin else {})
+    headers = {name: value.format(port=port) for name, value in headers.items()}
+    known = cookies(desk)
+    served = httpx.get(f"{desk.url}/portfolio", cookies=known).text
+    token = re.findall(r'"token":"([^"]+)"', served)[0]
+    assert httpx.get(f"{desk.url}/portfolio", headers=headers, cookies=known).status_code == code
+    socket = headers | {
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "x3JJHMbDL1EzLkh9GBhXDw==", "Sec-WebSocket-Protocol": f"bokeh, {token}",
+    }  # fmt: skip
+    upgraded = 101 if code == 200 else 403
+    with httpx.stream("GET", f"{desk.url}/portfolio/ws", headers=socket, cookies=known) as answer:
+        assert answer.status_code == upgraded
+    with httpx.stream("GET", f"{desk.url}/portfolio/ws", headers=socket) as answer:
+        assert answer.status_code == 403, "nobody has logged in"
+    forged = socket | {"Sec-WebSocket-Protocol": f"bokeh, {token[:-3]}abc"}
+    with httpx.stream("GET", f"{desk.url}/portfolio/ws", headers=forged, cookies=known) as answer:
+        assert answer.status_code == 403, "no page was opened for it"
+
+
+def test_nothing_is_served_to_strangers(desk: Platform) -> None:
+    paths = ["/portfolio/autoload.js", "/portfolio/metadata", "/vendor/lightweight-charts/lightweight-charts.js",
+             "/components/alphapanda.panes.parts/Frame/_stylesheets/x.css", "/executed/1"]  # fmt: skip
+    assert {httpx.get(desk.url + path).status_code for path in paths} <= {403, 404}
+    answer = httpx.get(f"{desk.url}/login")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert "Server" not in answer.headers
+    assert httpx.get(f"{desk.url}/health").text == "ok"
+    module = f"{desk.url}/components/antigravity/x/_css/y"
+    assert httpx.get(module, cookies=cookies(desk, "live")).status_code == 403, (
+        "no module is imported by name"
+    )
+    with contextlib.suppress(httpx.TransportError):  # it may hang up on us
+        assert httpx.post(f"{desk.url}/login", content=b"token=" + b"x" * 100_000).status_code == 400
+    assert httpx.get(f"{desk.url}/health").text == "ok"
+
+
+def test_a_forged_cookie_opens_nothing(desk: Platform) -> None:
+    name, value = next(iter(cookies(desk).items()))
+    forged = {name: value.replace("|", "|0", 1)}
+    assert httpx.get(f"{desk.url}/portfolio", cookies=forged).status_code == 302
+    key = desk.rig.workspace.home / "dashboards.key"
+    assert key.stat().st_mode & 0o077 == 0
+
+
+def test_it_ends_with_its_hub(tmp_path: Path) -> None:
+    with platform(tmp_path, browser=False) as made:
+        made.start()
+        pid = made.rig.pid("dashboards")
+        os.kill(pid, signal.SIGKILL)
+        made.rig.until(lambda: made.rig.pid("dashboards") not in (0, pid), 60.0, "the hub starts another")
