@@ -22,7 +22,9 @@ def main() -> int:
     os.chdir(workspace.root)
     os.umask(0o077)
     _, most = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))  # a scheduled notebook that starts a hub has a lower one
+    resource.setrlimit(
+        resource.RLIMIT_AS, (most, most)
+    )  # a scheduled notebook that starts a hub has a lower one
     try:
         settings = Settings.load()
         logs.configure(workspace, settings, "hub")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from alphapanda.events import EventEnvelope
+from alphapanda.events import SECOND, EventEnvelope
 from alphapanda.orders import DENIED, FILLED, PART
 from alphapanda.overview.snapshot import Halt, Lane, LaneFill, LaneOrder, LanePosition, LimitUse
 from alphapanda.overview.view import SHARED, View
@@ -18,6 +18,7 @@ TOPICS = (
     "orders.cancelled", "orders.rejected", "orders.failed", "pnl.snapshots",
 )  # fmt: skip
 ORDERS_MAX, FILLS_MAX, POINTS = 500, 500, 1_000  # that are shown
+CURVE_NS = 5 * SECOND  # between two points of the curve that we draw ourselves
 RupeesOf = Callable[[str, int], float]  # symbol and price units
 
 
@@ -35,10 +36,7 @@ class LaneBook:
     def take(self, event: EventEnvelope, rupees: RupeesOf) -> None:
         """One event of a topic; those that were heard before change nothing."""
         if event.type == "pnl.snapshots":
-            if not self._curve or event.ts > self._curve[-1][0]:
-                self._curve.append((event.ts, int(event.data["net"])))
-                if len(self._curve) > POINTS:
-                    self._curve[:-1] = self._curve[:-1:2]
+            self._draw(event.ts, int(event.data["net"]), 1)
             return
         if event.type == "orders.filled":
             self._fill(event, rupees)
@@ -51,6 +49,13 @@ class LaneBook:
             filled, average = (known.filled, known.average) if known else (0, 0.0)
             status, reason = str(event.data.get("status", "")), str(event.data.get("reason") or "")
             self._put(_order(event, status, reason, filled, average, rupees))
+
+    def _draw(self, ts: int, net: int, apart: int) -> None:
+        """One more point of the curve if it is ``apart`` from the last; every other one goes when there are many."""
+        if ts and (not self._curve or ts >= self._curve[-1][0] + apart):
+            self._curve.append((ts, net))
+            if len(self._curve) > POINTS:
+                self._curve[:-1] = self._curve[:-1:2]
 
     def _fill(self, event: EventEnvelope, rupees: RupeesOf) -> None:
         data: dict[str, Any] = event.data
@@ -100,19 +105,19 @@ class LaneBook:
             )
             for one in portfolio.get("positions", ())
         )  # fmt: skip
-        now, net = int(portfolio.get("tape_ts", 0)), money["net"]
-        curve = (
-            (*self._curve, (now, net))
-            if now and (not self._curve or now > self._curve[-1][0])
-            else self._curve
-        )
+        money["gross"] = max(
+            0, money["gross"]
+        )  # as of the last mark, less what was closed since at other prices
+        now = int(portfolio.get("tape_ts", 0))
+        self._draw(now, money["net"], CURVE_NS)
+        newest = [(now, money["net"])] if self._curve and now > self._curve[-1][0] else []
         orders_today = int(portfolio.get("orders_today", 0))
         return Lane(
             self.namespace, self.namespace != SHARED, halt, gateway, int(portfolio.get("updated", 0)), now,
             **money, orders_today=orders_today, signals=self.signals, denied=self.denied, positions=held,
             orders=tuple(sorted(self._orders.values(), key=lambda order: -order.ts)),
             fills=tuple(sorted(self._fills.values(), key=lambda fill: -fill.ts)),
-            curve=tuple(curve), limits=_limits(money, held, orders_today, risk),
+            curve=(*self._curve, *newest), limits=_limits(money, held, orders_today, risk),
         )  # fmt: skip
 
 
