@@ -96,9 +96,11 @@ class Visit:
             asyncio.ensure_future(self.desk.news(number)),
             asyncio.ensure_future(self._changed.wait()),
         ]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=BEAT_SECONDS)
-        for one in waiting:
-            one.cancel()
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=BEAT_SECONDS)
+        finally:  # also when the page is closed meanwhile
+            for one in waiting:
+                one.cancel()
 
     def _beat(self) -> None:
         if self.person is not NOBODY and not self.stands():
