@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alphapanda.beside import drift as drift
     from alphapanda.errors import AlphaPandaException as AlphaPandaException
     from alphapanda.events import IST as IST
     from alphapanda.events import Bar as Bar
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from alphapanda.events import Tick as Tick
     from alphapanda.exchange import Fills as Fills
     from alphapanda.feeds.kite_gaps import gaps as gaps
+    from alphapanda.hindsight.beside import drift as drift
     from alphapanda.indicators import ATR as ATR
     from alphapanda.indicators import EMA as EMA
     from alphapanda.indicators import MACD as MACD
@@ -62,11 +62,11 @@ if TYPE_CHECKING:
     from alphapanda.zerodha.history import kite_candles as kite_candles
 
 _HOME = {
-    "beside": ("drift",),
     "errors": ("AlphaPandaException",),
     "events": ("IST", "Bar", "Fill", "Signal", "Tick"),
     "exchange": ("Fills",),
     "feeds.kite_gaps": ("gaps",),
+    "hindsight.beside": ("drift",),
     "indicators": (
         "ATR", "EMA", "MACD", "RSI", "SMA", "VWAP", "WMA", "Bollinger", "Donchian", "OpeningRange", "RollingMax",
         "RollingMin", "RollingStd", "Stochastic", "SuperTrend",

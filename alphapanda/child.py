@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,12 +17,36 @@ import msgspec
 from alphapanda import logs
 from alphapanda.buses.redis import RedisBus
 from alphapanda.clock import monotonic, wall_ns
-from alphapanda.errors import RedisError
+from alphapanda.errors import AlphaPandaException, PermanentError, RedisError
 from alphapanda.events import Topics
-from alphapanda.processes import HEALTH_SECONDS, rss_mb
+from alphapanda.processes import CONFIGURATION, HEALTH_SECONDS, rss_mb
 from alphapanda.server import address
 from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace
+
+FAULT = 1  # exit code of what may go better with the next try
+
+
+def lived(role: str, life: Callable[[], object]) -> int:
+    """Live a child's life and return its exit code; what ended it goes to the log, and as one line to the hub."""
+    try:
+        life()
+    except AlphaPandaException as error:
+        logs.channel("error").error(f"{role}.failed", error=error.message, fix=error.fix, code=error.code)
+        sys.stderr.write(f"{error.message} [{error.code}]{error.fix and '; '}{error.fix}\n")
+        return CONFIGURATION if isinstance(error, PermanentError) else FAULT
+    except Exception as error:  # noqa: BLE001 - the process's last stop: the hub reads the line and starts another
+        logs.channel("error").exception(f"{role}.failed")
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return FAULT
+    return 0
+
+
+def own_workspace(role: str, arguments: Sequence[str] | None = None) -> Workspace:
+    """The one argument of ``python -m alphapanda.ROLE WORKSPACE``."""
+    parser = argparse.ArgumentParser(prog=f"python -m alphapanda.{role}")
+    parser.add_argument("workspace", type=Path)
+    return Workspace(parser.parse_args(arguments).workspace)
 
 
 class Child:

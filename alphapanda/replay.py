@@ -51,9 +51,9 @@ def backtest(
     A strategy that raises is halted and the report says where; the others finish. What runs is a copy of what is
     passed, so an instance can be run again and again; ``report.strategies`` holds the copies as the run left them.
     """
+    from alphapanda.hindsight.why import of_backtest
     from alphapanda.report.report import Report
     from alphapanda.tapes.readers import tape as read
-    from alphapanda.why import of_backtest
 
     given = [strategy] if not isinstance(strategy, Sequence) else list(strategy)
     given = [copy.deepcopy(s) for s in given]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from alphapanda.beside import drift
+from alphapanda.hindsight.beside import drift
 from alphapanda.panes import Candles, Curve, Detail, Figures, Meters, Table, books, visit
 
 page = visit("portfolio")

@@ -15,14 +15,14 @@ from alphapanda.commands.cli import main
 from alphapanda.errors import ValidationError
 from alphapanda.events import SECOND
 from alphapanda.gateway import Gateway
+from alphapanda.hindsight.past import Bystander, OnFile, Past, drive, read, run_of_order, spec_of
+from alphapanda.hindsight.recount import of_run
+from alphapanda.hindsight.verdicts import REFUSED
 from alphapanda.notebook.records import ask_result
-from alphapanda.past import Bystander, OnFile, Past, drive, read, run_of_order, spec_of
-from alphapanda.recount import of_run
 from alphapanda.report.chain import Chain
 from alphapanda.result import Result, decision_digest
 from alphapanda.sandbox.serve import Running, Sandbox
 from alphapanda.settings import Settings
-from alphapanda.verdicts import REFUSED
 from tests.rig import Rig
 from tests.sandbox_rig import FREE, broker
 from tests.test_zerodha import platform

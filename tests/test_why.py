@@ -9,12 +9,12 @@ import pytest
 import alphapanda as ap
 from alphapanda.errors import UnknownNameError, ValidationError
 from alphapanda.examples import OpeningBreakout
+from alphapanda.hindsight.verdicts import NOT_ASKED, PASSED, REFUSED
 from alphapanda.report.chain import Chain
 from alphapanda.report.charts import svg
 from alphapanda.report.report import Report
 from alphapanda.risk import Limits
 from alphapanda.tapes.tape import Tape
-from alphapanda.verdicts import NOT_ASKED, PASSED, REFUSED
 from tests.build import DAY, Scripted, tape_of
 
 SYMBOL = "NSE:INFY"

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import ipaddress
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from alphapanda import logs
 from alphapanda.access import Access
-from alphapanda.errors import AlphaPandaException, ConfigurationError, PermanentError
-from alphapanda.processes import CONFIGURATION
+from alphapanda.child import Child, lived, own_workspace
+from alphapanda.errors import ConfigurationError
 from alphapanda.settings import APISettings
 from alphapanda.workspace import Workspace
-
-FAULT = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m alphapanda.api")
-    parser.add_argument("workspace", type=Path)
-    workspace = Workspace(parser.parse_args(arguments).workspace)
-    try:
-        asyncio.run(_serve(workspace))
-    except AlphaPandaException as error:
-        logs.channel("error").error("api.failed", error=error.message, fix=error.fix, code=error.code)
-        sys.stderr.write(f"{error.message} [{error.code}]{error.fix and '; '}{error.fix}\n")  # for the hub
-        return CONFIGURATION if isinstance(error, PermanentError) else FAULT
-    except Exception as error:  # noqa: BLE001 - the process's last stop: the hub reads the line and starts another
-        logs.channel("error").exception("api.failed")
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return FAULT
-    return 0
+    workspace = own_workspace("api", arguments)
+    return lived("api", lambda: asyncio.run(_serve(workspace)))
 
 
 def check_reach(settings: APISettings, access: Access) -> None:
@@ -63,7 +46,6 @@ async def _serve(workspace: Workspace) -> None:
     from alphapanda.api.app import make_service
     from alphapanda.api.platform import Platform
     from alphapanda.api.serving import address_of, listening, serve
-    from alphapanda.child import Child
     from alphapanda.overview import Reader
 
     child, access = Child(workspace, "api"), Access(workspace)

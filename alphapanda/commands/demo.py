@@ -23,13 +23,13 @@ from rich.text import Text
 from alphapanda.clock import monotonic, pause, wall_ns
 from alphapanda.errors import AlphaPandaException
 from alphapanda.examples import OpeningBreakout, VwapReversion
+from alphapanda.hindsight.rerun import rerun
 from alphapanda.hub.client import HubClient
 from alphapanda.notebook.handle import Run
 from alphapanda.notebook.session import Session, connect_sync
 from alphapanda.processes import hub_process
 from alphapanda.report.terminal import Fitted, money
 from alphapanda.report.text import moment, sparkline, whole
-from alphapanda.rerun import rerun
 from alphapanda.result import decision_digest
 from alphapanda.workspace import VARIABLE, Workspace
 

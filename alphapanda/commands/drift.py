@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from alphapanda.beside import drift
 from alphapanda.console import open_console, say, show
+from alphapanda.hindsight.beside import drift
 from alphapanda.logs.redaction import register_settings
 from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from alphapanda.console import open_console, say, show
+from alphapanda.hindsight.past import run_of_order, spec_of
+from alphapanda.hindsight.recount import of_run
 from alphapanda.logs.redaction import register_settings
-from alphapanda.past import run_of_order, spec_of
-from alphapanda.recount import of_run
 from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace
 

@@ -10,12 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from alphapanda import logs
-from alphapanda.errors import AlphaPandaException, PermanentError
-from alphapanda.processes import CONFIGURATION
+from alphapanda.child import Child, lived
 from alphapanda.workspace import Workspace
-
-FAULT = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,22 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--drop", action="store_true", help="then remove the sealed days' logs")
     given = parser.parse_args(arguments)
     workspace = Workspace(given.workspace)
-    try:
-        if given.seal:
-            _seal(workspace, given.seal, given.drop)
-        else:
-            asyncio.run(_serve(workspace))
-    except AlphaPandaException as error:
-        logs.channel("error").error("feed.failed", error=error.message, fix=error.fix, code=error.code)
-        sys.stderr.write(
-            f"{error.message} [{error.code}]{error.fix and '; '}{error.fix}\n"
-        )  # the hub shows a line
-        return CONFIGURATION if isinstance(error, PermanentError) else FAULT
-    except Exception as error:  # noqa: BLE001 - the process's last stop: the hub reads the line and starts another
-        logs.channel("error").exception("feed.failed")
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return FAULT
-    return 0
+    if given.seal:
+        return lived("feed", lambda: _seal(workspace, given.seal, given.drop))
+    return lived("feed", lambda: asyncio.run(_serve(workspace)))
 
 
 def _seal(workspace: Workspace, days: Sequence[dt.date], drop: bool) -> None:
@@ -58,7 +41,6 @@ def _seal(workspace: Workspace, days: Sequence[dt.date], drop: bool) -> None:
 
 
 async def _serve(workspace: Workspace) -> None:
-    from alphapanda.child import Child
     from alphapanda.feeds.process import Feed
 
     child = Child(workspace, "feed")

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from alphapanda.clock import monotonic
 from alphapanda.errors import AlphaPandaException, UnknownNameError, ValidationError
+from alphapanda.hindsight.past import Past, read, spec_of
 from alphapanda.hub.client import HubClient
 from alphapanda.notebook import face, records, shown
 from alphapanda.notebook.waits import STEP, Blocking, in_thread, nap
 from alphapanda.overview.view import ENDS, Held, View
-from alphapanda.past import Past, read, spec_of
 from alphapanda.report import text
 from alphapanda.report.frames import ERRORS, Column, item_of, to_frame
 from alphapanda.report.report import Report
@@ -144,7 +144,7 @@ class Run:
     def replay(self) -> Report:
         """The ticks this run saw, once more through research, with the run's own module: equal digests prove that live
         changed nothing about what was decided."""
-        from alphapanda.rerun import rerun
+        from alphapanda.hindsight.rerun import rerun
 
         result = rerun(self._owner.workspace, self.id, self.report.result, self._owner.settings)
         return Report(result, self._prices())
@@ -183,7 +183,7 @@ class Run:
         """Why an order is as it is: tick, bar, indicators, signal, each risk rule's verdict, its way to the broker,
         fills, charges; a table and a picture. ``order``: its id, an Order, a row of ``orders``. Read from the files of
         the workspace, so it also works of a run that ended, with no hub running."""
-        from alphapanda.recount import of_run
+        from alphapanda.hindsight.recount import of_run
 
         workspace = self._owner.workspace
         return of_run(workspace, self._owner.settings, spec_of(workspace, self.id), order)

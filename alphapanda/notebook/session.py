@@ -235,7 +235,7 @@ class Session:
     def drift(self, first: Run | str, second: Run | str) -> Drift:
         """Two runs of one strategy beside each other, such as paper and real: see ``ap.drift``. By their handles, ids,
         or strategy names."""
-        from alphapanda.beside import drift
+        from alphapanda.hindsight.beside import drift
 
         return drift(first, second, workspace=self.workspace, settings=self.settings)
 

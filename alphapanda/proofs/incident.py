@@ -21,6 +21,7 @@ from alphapanda.certificate import Outcome
 from alphapanda.clock import monotonic
 from alphapanda.errors import ConfigurationError
 from alphapanda.hearsay import Noted
+from alphapanda.hindsight.rerun import rerun
 from alphapanda.orders import Order
 from alphapanda.playing import Answers, Ended, Run
 from alphapanda.proofs.trace import Difference, Trace, first_difference
@@ -28,7 +29,6 @@ from alphapanda.report import page as html
 from alphapanda.report import text
 from alphapanda.report.page import Column
 from alphapanda.requests import Reply, Request
-from alphapanda.rerun import rerun
 from alphapanda.result import Result, canonical_lines, chain_digest
 from alphapanda.settings import Settings
 from alphapanda.state.journal import replies

@@ -10,14 +10,14 @@ import msgspec
 
 from alphapanda.charges import KINDS
 from alphapanda.events import Bar, Fill, Signal
+from alphapanda.hindsight.scene import Scene
+from alphapanda.hindsight.verdicts import NOT_ASKED, REFUSED, Verdict
 from alphapanda.instruments import Instrument
 from alphapanda.money import rupees
 from alphapanda.orders import DENIED, Order
 from alphapanda.report import page, text
 from alphapanda.report.page import Column
 from alphapanda.result import Result
-from alphapanda.scene import Scene
-from alphapanda.verdicts import NOT_ASKED, REFUSED, Verdict
 
 if TYPE_CHECKING:
     import polars as pl

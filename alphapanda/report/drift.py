@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from alphapanda.events import SECOND
+from alphapanda.hindsight.pairs import BOTH, FAR, Pair, Side, charges_of, pair_up
 from alphapanda.money import rupees
-from alphapanda.pairs import BOTH, FAR, Pair, Side, charges_of, pair_up
 from alphapanda.report import page, text
 from alphapanda.report.stats import curve
 from alphapanda.result import Result

@@ -17,11 +17,11 @@ from alphapanda.engine import Engine
 from alphapanda.errors import UnknownNameError
 from alphapanda.events import Block, Signal
 from alphapanda.exchange import Exchange, Fills
+from alphapanda.hindsight.scene import NO_TICKS, Reached, Scene, Trace, look, span_of
+from alphapanda.hindsight.verdicts import REFUSED, Verdict, ask_each
 from alphapanda.orders import Order
 from alphapanda.report.chain import Chain, chain
 from alphapanda.result import Result
-from alphapanda.scene import NO_TICKS, Reached, Scene, Trace, look, span_of
-from alphapanda.verdicts import REFUSED, Verdict, ask_each
 
 Make = Callable[[Callable[[Engine, Account], Desk] | None], Engine]
 """A run's engine as it was before the first tick, with another desk if one is given."""

@@ -19,18 +19,18 @@ from alphapanda.engine import Engine
 from alphapanda.errors import AlphaPandaException
 from alphapanda.events import Block, Clock, Signal
 from alphapanda.gateway import Hosted
+from alphapanda.hindsight.past import Past, read
+from alphapanda.hindsight.scene import NO_TICKS, Event, Parted, Reached, Scene, Trace, look, span_of
+from alphapanda.hindsight.verdicts import PASSED, REFUSED, Verdict, ask_each
+from alphapanda.hindsight.why import SQUARE_OFF, decision_of, order_id, order_of
 from alphapanda.instruments import Instrument
 from alphapanda.mirror import Mirror
 from alphapanda.orders import DENIED, SENT, Order
-from alphapanda.past import Past, read
 from alphapanda.report import text
 from alphapanda.report.chain import Chain, Step, chain
 from alphapanda.requests import OrderUpdate, Reply, Request
 from alphapanda.rulebook import Rulebook
-from alphapanda.scene import NO_TICKS, Event, Parted, Reached, Scene, Trace, look, span_of
 from alphapanda.settings import Settings
-from alphapanda.verdicts import PASSED, REFUSED, Verdict, ask_each
-from alphapanda.why import SQUARE_OFF, decision_of, order_id, order_of
 from alphapanda.workspace import RunSpec, Workspace
 
 

@@ -18,9 +18,9 @@ import numpy as np
 from alphapanda.bars import Bars
 from alphapanda.engine import Engine
 from alphapanda.events import Bar, Block, Clock, Ints, Signal
+from alphapanda.hindsight.verdicts import Verdict
 from alphapanda.indicators import Indicator
 from alphapanda.strategy import Strategy
-from alphapanda.verdicts import Verdict
 
 ROWS = 240  # ticks before the decision that are looked at, at least
 BARS = 40  # or so many bars, if the strategy uses bars

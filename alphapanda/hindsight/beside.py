@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from alphapanda.errors import ValidationError
-from alphapanda.pairs import FAR
-from alphapanda.past import Past, read, spec_of
+from alphapanda.hindsight.pairs import FAR
+from alphapanda.hindsight.past import Past, read, spec_of
 from alphapanda.report.drift import Drift, compare
 from alphapanda.report.report import Report
 from alphapanda.result import Result

@@ -20,9 +20,9 @@ from alphapanda.errors import DatabaseError, UnknownNameError, ValidationError
 from alphapanda.events import DAY
 from alphapanda.gateway import Gateway, Hosted
 from alphapanda.hearsay import Noted
+from alphapanda.hindsight.pairs import FAR
 from alphapanda.lane import Lane
 from alphapanda.orders import Order
-from alphapanda.pairs import FAR
 from alphapanda.playing import Stop
 from alphapanda.requests import Reply, Request
 from alphapanda.result import Result
