@@ -9,17 +9,18 @@ One SQLite file, so that the watch process, API, dashboards and command line see
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 import msgspec
 
 from alphapanda import logs
 from alphapanda.alerts.book import MINUTE, Alert, Finding, Level, Step, acknowledged, step
 from alphapanda.clock import wall_ns
-from alphapanda.errors import DatabaseError, UnknownNameError, ValidationError
+from alphapanda.errors import UnknownNameError, ValidationError
 from alphapanda.logs.redaction import safe_text
+from alphapanda.state.kept import transaction
 from alphapanda.workspace import Workspace
 
 __all__ = ["Alert", "Alerts", "Finding", "Level", "Step"]
@@ -51,7 +52,7 @@ class Alerts:
         """Somebody has seen it, and says what they make of it. UnknownNameError for what is not open."""
         if not by.strip() or not note.strip():
             raise ValidationError("who, and what of it?", fix="give a name and a note", code="E_NOTE")
-        with self._transaction() as base:
+        with self._transaction(write=True) as base:
             known = {one.id: one for one in _read(base).values() if one.open}
             if name not in known:
                 raise UnknownNameError("alert", name[:120], known)
@@ -62,7 +63,7 @@ class Alerts:
 
     def look(self, findings: Iterable[Finding], now: int, repeat: float) -> Step:
         """Take up what the rules see now; what it returns is to be told. ``repeat`` in seconds."""
-        with self._transaction() as base:
+        with self._transaction(write=True) as base:
             told = base.execute("SELECT rule, at FROM told").fetchall()
             made = step(_read(base), findings, now, repeat, told)
             _write(base, made.changed)
@@ -80,29 +81,11 @@ class Alerts:
     def _all(self) -> dict[str, Alert]:
         if not self.path.exists():
             return {}
-        with self._transaction("BEGIN") as base:
+        with self._transaction() as base:
             return _read(base)
 
-    @contextlib.contextmanager
-    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Generator[sqlite3.Connection]:
-        try:
-            with contextlib.closing(sqlite3.connect(self.path, isolation_level=None, timeout=5.0)) as base:
-                self.path.chmod(0o600)
-                base.execute("PRAGMA journal_mode=WAL")
-                base.execute("PRAGMA synchronous=FULL")
-                if not base.execute("SELECT 1 FROM sqlite_master WHERE name = 'told'").fetchone():
-                    base.executescript(SCHEMA)
-                base.execute(begin)
-                try:
-                    yield base
-                except BaseException:
-                    base.execute("ROLLBACK")
-                    raise
-                base.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            raise DatabaseError(
-                f"alerts cannot be read or written: {error}", fix=f"look at {self.path}", code="E_ALERTS"
-            ) from None
+    def _transaction(self, *, write: bool = False) -> AbstractContextManager[sqlite3.Connection]:
+        return transaction(self.path, SCHEMA, "alerts", write=write)
 
 
 def _read(base: sqlite3.Connection) -> dict[str, Alert]:

@@ -6,20 +6,20 @@ changes a run's state says from which, so that of two schedulers one wins and th
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from alphapanda.errors import DatabaseError, UnknownNameError, ValidationError
+from alphapanda.errors import UnknownNameError, ValidationError
 from alphapanda.schedules.when import When
+from alphapanda.state.kept import transaction
 
 State = Literal["due", "started", "ok", "failed", "timed out", "killed", "missed", "skipped"]
 BAD: tuple[State, ...] = ("failed", "timed out", "killed", "missed")  # what a person should hear of
-WRITE = "BEGIN IMMEDIATE"
 RUNS_KEPT = 5_000  # rows of each schedule
 
 SCHEMA = """
@@ -108,31 +108,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @contextlib.contextmanager
-    def _open(self, begin: str = "BEGIN") -> Generator[sqlite3.Connection]:
-        """A connection inside one transaction; to write, one that nobody else writes in."""
-        try:
-            new = not self.path.exists()
-            with contextlib.closing(sqlite3.connect(self.path, isolation_level=None, timeout=5.0)) as base:
-                if new:
-                    self.path.chmod(0o600)
-                base.execute("PRAGMA journal_mode=WAL")
-                base.execute("PRAGMA synchronous=FULL")
-                if not base.execute("SELECT 1 FROM sqlite_master WHERE name = 'by_state'").fetchone():
-                    base.executescript(SCHEMA)
-                base.execute(begin)
-                try:
-                    yield base
-                except BaseException:
-                    base.execute("ROLLBACK")
-                    raise
-                base.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            raise DatabaseError(
-                f"schedules cannot be read or written: {error}",
-                fix=f"look at {self.path}",
-                code="E_SCHEDULES",
-            ) from None
+    def _open(self, *, write: bool = False) -> AbstractContextManager[sqlite3.Connection]:
+        return transaction(self.path, SCHEMA, "schedules", write=write)
 
     def schedules(self) -> list[Schedule]:
         """All, by name."""
@@ -151,7 +128,7 @@ class Store:
 
     def add(self, schedule: Schedule) -> None:
         """Keep a new one. ValidationError E_EXISTS."""
-        with self._open(WRITE) as base:
+        with self._open(write=True) as base:
             if base.execute("SELECT 1 FROM schedule WHERE name = ?", (schedule.name,)).fetchone():
                 raise ValidationError(
                     f"there is a schedule {schedule.name}",
@@ -166,21 +143,21 @@ class Store:
     def remove(self, name: str) -> None:
         """Forget it and what waits of it; what ran stays in the history. UnknownNameError."""
         self.schedule(name)
-        with self._open(WRITE) as base:
+        with self._open(write=True) as base:
             base.execute("DELETE FROM schedule WHERE name = ?", (name,))
             base.execute("DELETE FROM run WHERE schedule = ? AND state = 'due'", (name,))
 
     def set_paused(self, name: str, paused: bool, due: int) -> None:
         """Due at ``due`` from now on, or not at all while paused; what waits of it is dropped. UnknownNameError."""
         self.schedule(name)
-        with self._open(WRITE) as base:
+        with self._open(write=True) as base:
             base.execute("UPDATE schedule SET paused = ?, due = ? WHERE name = ?", (paused, due, name))
             if paused:
                 base.execute("DELETE FROM run WHERE schedule = ? AND state = 'due'", (name,))
 
     def move(self, name: str, was: int, due: int, trouble: str, runs: Sequence[Run]) -> bool:
         """A schedule goes on to its next moment, leaving these rows; False if somebody else has moved it already."""
-        with self._open(WRITE) as base:
+        with self._open(write=True) as base:
             changed = base.execute(
                 "UPDATE schedule SET due = ?, trouble = ? WHERE name = ? AND due = ? AND paused = 0",
                 (due, trouble, name, was),
@@ -192,12 +169,12 @@ class Store:
 
     def begin(self, run: Run) -> Run:
         """A row that nobody waited for: a person's run, or the next try."""
-        with self._open(WRITE) as base:
+        with self._open(write=True) as base:
             return msgspec.structs.replace(run, id=_insert(base, run))
 
     def change(self, run: Run, was: State) -> bool:
         """Write a run down as it is now; False if its state was no longer ``was``."""
-        with self._open(WRITE) as base:
+        with self._open(write=True) as base:
             return bool(
                 base.execute(
                     "UPDATE run SET state = ?, not_before = ?, body = ? WHERE id = ? AND state = ?",
@@ -235,7 +212,7 @@ class Store:
 
     def forget(self, name: str) -> None:
         """Let go of rows beyond those that are kept."""
-        with self._open(WRITE) as base:
+        with self._open(write=True) as base:
             base.execute(
                 "DELETE FROM run WHERE schedule = ?1 AND id < (SELECT id FROM run WHERE schedule = ?1 "
                 "ORDER BY id DESC LIMIT 1 OFFSET ?2)",
