@@ -13,7 +13,7 @@ SEEDS = 5000
 FROM = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim check bench bench-peers notebooks
+.PHONY: help setup demo test test-long sim check bench bench-peers notebooks
 
 help:           ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 16
@@ -23,12 +23,15 @@ setup: $(READY) ## make the environment and install everything; instant when not
 demo: $(READY)  ## a market running, two strategies on paper, until Ctrl-C or SECONDS (60) are over
 	@$(BIN)/alphapanda demo --seconds $(SECONDS)
 
-test: $(READY)  ## notebooks, then unit, property and contract tests
+test: $(READY)  ## notebooks, then the tests of every day
 	@code=0; \
 	$(BIN)/python -m pytest -q -p no:randomly $(NBVAL) --nbval-current-env --nbval-sanitize-with .ci/nbval.cfg \
 		--nbval-cell-timeout 120 notebooks || code=$$?; \
-	$(BIN)/python -m pytest -q -n $(WORKERS) tests || code=$$?; \
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests || code=$$?; \
 	exit $$code
+
+test-long: $(READY) ## the tests that kill real processes while they trade; CI runs them as well
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "long and not soak" tests
 
 sim: $(READY)   ## simulate the order path: SEEDS (5000) seeds from FROM (0); `make sim SEEDS=20000`
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) --workers $(WORKERS)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keyring
 import pytest
 import redis
+from keyring.backends.fail import Keyring as NoKeyring
 
 from alphapanda.server import Server
 from alphapanda.workspace import Workspace
@@ -16,6 +18,9 @@ from tests.postgres_server import Postgres, programs
 
 if TYPE_CHECKING:
     from tests.test_card import Desk
+
+
+keyring.set_keyring(NoKeyring())  # asked first, it would take the best that any test defines, and keep it
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from tests.havoc.desk import NAMESPACE, ORDER_CAP, Desk, desk
 from tests.havoc.load import Nemesis
 from tests.havoc.strategies import Patient, Resting, Wild
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 GATEWAY = f"gateway:{NAMESPACE}"
 GRACE = 0.5  # seconds in which what was on its way may still leave
 

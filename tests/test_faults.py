@@ -31,7 +31,7 @@ from tests.fault_hostile import Hostile
 from tests.fault_strategies import Broken, Busy, Metronome, Punctual, Slow, Storm
 from tests.rig import Kernel, Ledger, Rig, undisturbed
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

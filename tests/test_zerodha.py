@@ -23,7 +23,7 @@ from tests.havoc.strategies import Patient
 from tests.rig import Rig
 from tests.sandbox_rig import FREE, broker
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(150)]
 
 
 @pytest.fixture
