@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.json and not any(one.role == ROLE for one in children(workspace)):
         say(
             console,
-            "nobody keeps watch here: `alphapanda schedule add`, or `alphapanda up --watch`, begins it",
+            "nobody keeps watch here: `alphapanda schedule add`, or `alphapanda up`, begins it",
         )
     return STANDING if any(one.open and not one.acknowledged for one in found) else OK
 
