@@ -19,13 +19,24 @@ from alphapanda.api.limiter import RateLimitingMiddleware
 from alphapanda.api.once import Once
 from alphapanda.api.platform import Platform
 from alphapanda.api.problems import faults, problem, refused
-from alphapanda.api.routes import errors, halts, health, letters, metrics, processes, runs, trading
+from alphapanda.api.routes import (
+    alerts,
+    errors,
+    halts,
+    health,
+    letters,
+    metrics,
+    processes,
+    runs,
+    schedules,
+    trading,
+)
 from alphapanda.errors import AlphaPandaException
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-NOUNS = (health, trading, runs, errors, letters, halts, processes, metrics)
+NOUNS = (health, trading, runs, schedules, errors, alerts, letters, halts, processes, metrics)
 Answer = Callable[[Request, Exception], Awaitable[Response]]
 
 

@@ -22,7 +22,7 @@ from alphapanda.api.problems import problem, status_of
 from alphapanda.errors import AlphaPandaException, ConfigurationError
 
 NOBODY = "nobody"  # the role of what anybody may ask
-TOLD = ("reason", "level", "flatten", "ids", "topic", "dry_run")  # of a body, on the audit line
+TOLD = ("reason", "level", "flatten", "ids", "topic", "dry_run", "id", "note")  # of a body, on the audit line
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
