@@ -95,7 +95,8 @@ def halt(
     except (OSError, InfrastructureError) as error:
         flagged = False
         said(f"the halt flag could not be written ({error})", bad=True)
-    _audit(workspace, namespace, "halt.raised", level=level, asked=asked, reason=reason, by=by)
+    facts = {"level": level, "asked": asked, "reason": reason, "by": by}
+    _audit(workspace, "halt.raised", namespace=namespace, **facts)
     work = _Work(workspace, namespace, level, reason, by, began, flagged, flatten, asked == SEVER)
     good = work.carried_out(said)
     return Done(namespace, good and flagged and (asked != FLATTEN or flatten), level, tuple(said.lines))
@@ -305,7 +306,7 @@ def lift(workspace: Workspace, namespace: str, reason: str, by: str, *, tell: Te
         was = msgspec.json.decode(workspace.halt_flag(name).read_bytes(), type=dict[str, Any])
     workspace.halt_flag(name).unlink(missing_ok=True)
     said(f"halt flag removed; it was there for: {was.get('reason', 'no flag was there')}")
-    _audit(workspace, name, "halt.lifted", reason=reason, by=by, was=was)
+    _audit(workspace, "halt.lifted", namespace=name, reason=reason, by=by, was=was)
     try:
         confirmed = asyncio.run(
             _confirmed(workspace, name, ["operator.resume"], reason, by, ("serving",), began)
@@ -321,16 +322,8 @@ def lift(workspace: Workspace, namespace: str, reason: str, by: str, *, tell: Te
     return Done(name, bool(confirmed), 0, tuple(said.lines))
 
 
-def _audit(workspace: Workspace, namespace: str, event: str, **facts: Any) -> None:
-    """Who stopped orders or let them pass again, and why, for good; also from a shell that logs nothing yet."""
+def _audit(workspace: Workspace, event: str, **facts: Any) -> None:
+    """Who stopped orders or let them pass again, and why; imported only once the flag is written."""
     from alphapanda import logs
-    from alphapanda.logs.files import OFF, SINKS
-    from alphapanda.settings import Settings
 
-    alone = SINKS["audit"].level >= OFF
-    with contextlib.suppress(AlphaPandaException):
-        if alone:
-            logs.configure(workspace, Settings.load(), "operator", namespace)
-        logs.channel("audit").warning(event, **facts, namespace=namespace)
-        if alone:
-            logs.close()
+    logs.audited(workspace, event, **facts)

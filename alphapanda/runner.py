@@ -40,6 +40,7 @@ from alphapanda.errors import (
     UnknownNameError,
 )
 from alphapanda.events import EventEnvelope, Topics
+from alphapanda.logs.redaction import hidden
 from alphapanda.playing import Answers, Ended, Run
 from alphapanda.processes import mark, rss_mb
 from alphapanda.requests import Reply, Request
@@ -399,12 +400,17 @@ class Report:
         result = run.engine.result
         self._log(result.errors, result.logs)
         waits = sorted(link.waits)
+        # what a strategy says may be what it found in the settings' file, and this is shown to others
+        said = {
+            "errors": msgspec.to_builtins(result.errors[-20:]),
+            "logs": [[x.ts, x.message, _plain(x.fields)] for x in result.logs[-50:]],
+        }
         document = {
             "run": self._spec.run, **self.health(run), "tape_ts": run.clock, "at": wall_ns(),
             "data_age_ms": round((monotonic() - self.received) * 1000), "ticks": run.engine.ticks_seen,
             "lag_rows": max(0, self.newest - run.place.through - 1), "asked": link.asked,
             "wait_ms": {"p50": _share(waits, 0.5), "p99": _share(waits, 0.99)},
-            "errors": result.errors[-20:], "logs": [[x.ts, x.message, _plain(x.fields)] for x in result.logs[-50:]],
+            **hidden(said),
         }  # fmt: skip
         with contextlib.suppress(RedisError):
             await self._documents.set(self._spec.run, document)

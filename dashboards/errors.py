@@ -7,7 +7,7 @@ from typing import Any
 
 from alphapanda.buses.redis import RedisBus
 from alphapanda.errors import ValidationError
-from alphapanda.letters.dead_letters import discard
+from alphapanda.letters import by_person
 from alphapanda.panes import Detail, Figures, Table, health, visit
 from alphapanda.panes.acts import text
 from alphapanda.server import address
@@ -59,37 +59,36 @@ async def show_letter(message: dict[str, Any]) -> None:
     shown.update(await health.letter(page.desk, text(message, "key")))
 
 
-def may(act: str, message: dict[str, Any]) -> str:
-    """The letter that is meant, once it is sure that this person may act on it."""
+def may(act: str, message: dict[str, Any]) -> tuple[str, str]:
+    """The letter that is meant, and who means it, once it is sure that this person may act on it."""
     key = text(message, "key")
-    page.acts.allow(act, key.partition(".")[0], letter=key)
-    return key
+    return key, page.acts.allow(act, key.partition(".")[0], letter=key)
 
 
 async def dry(message: dict[str, Any]) -> None:
     """Say what putting a letter back would do."""
-    found = await health.replay(page.desk, text(message, "key"), dry_run=True)
+    found = await health.replay(page.desk, text(message, "key"))
     shown.update(found, dry=found["key"])
 
 
 async def replay(message: dict[str, Any]) -> None:
     """Put it back, after somebody has seen what that does."""
-    key = may("replay", message)
+    key, by = may("replay", message)
     if shown.get("dry") != key:
         raise ValidationError("ask first what a replay would do")
     shown.clear()
-    shown.update(await health.replay(page.desk, key, dry_run=False))
+    shown.update(await health.replay(page.desk, key, by))
     page.desk.again("letters")
 
 
 async def put_away(message: dict[str, Any]) -> None:
     """A person has decided that nothing is to be done."""
-    key, reason = may("discard", message), text(message, "reason")
+    (key, by), reason = may("discard", message), text(message, "reason")
     if not reason:
         raise ValidationError("discarding a letter needs a reason")
     desk = page.desk
     async with RedisBus.of(address(desk.workspace, desk.settings), desk.settings.redis) as bus:
-        await discard(bus, key, reason=reason)
+        await by_person.discarded(desk.workspace, bus, key, reason=reason, by=by)
     shown.clear()
     desk.again("letters")
     page.tell({"text": f"{key} is discarded: {reason}", "bad": False})

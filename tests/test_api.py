@@ -294,6 +294,8 @@ def test_dead_letters_are_shown_discarded_and_replayed_dry_first(place: Place) -
     settled = place.get("letters", params={"settled": True}).json()["items"]
     assert {one["state"] for one in settled} == {"open", "replayed", "discarded"}
     assert place.post("letters/replay", reason="both").status_code == 422
+    for event in ("letters.replayed", "letters.discarded"):
+        assert {one["by"] for one in place.audited(event)} == {"operate over HTTP"}
 
 
 def _letters(place: Place) -> list[dict[str, Any]]:

@@ -56,7 +56,9 @@ def test_every_route_lets_in_whom_it_declares(desk: Desk, tmp_path: Path, role: 
     for route in routes(tmp_path):
         assert isinstance(route, GuardedRoute), f"{route.path} goes past the guard"
         (method,) = route.methods or {""}
-        path = route.path.format(namespace="paper", run=RUN, letter="paper.signals.raw@1-0")
+        path = route.path.format(
+            namespace="paper", run=RUN, letter="paper.signals.raw@1-0", schedule="opening"
+        )
         body = {"json": {"level": 0}} if method == "POST" else {}  # refused as wrong once it is let in
         status = desk.call(method, path, given, **body).status_code
         if route.role == "nobody":

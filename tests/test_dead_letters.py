@@ -771,6 +771,12 @@ def test_the_command_lists_shows_replays_and_discards(dlq: Run, valkey: Any) -> 
     code, text = dlq("replay", "--topic", RAW, "--yes", "--json")
     assert (code, json.loads(text)["counts"]) == (3, {"already executed": 1, "not an event": 1})
     assert dlq("discard", ids[3], "--reason", "junk") == (0, f"{ids[3]}: discarded\n")
+    audit = (valkey.workspace.logs / "audit.jsonl").read_text().splitlines()
+    acts = [json.loads(line) for line in audit if '"letters.' in line]
+    assert [one["event"] for one in acts] == ["letters.replayed", "letters.replayed", "letters.discarded"]
+    assert [one.get("letters") for one in acts[:2]] == [[ids[0], ids[2]], []], "a dry run is no act"
+    assert (acts[2]["letter"], acts[2]["reason"]) == (ids[3], "junk")
+    assert all(one["by"] for one in acts)
     assert [one["id"] for one in json.loads(dlq("list", "--json")[1])] == [ids[1], ids[4]]
     assert len(json.loads(dlq("list", "--settled", "--json")[1])) == 5
     with pytest.raises(UnknownNameError):

@@ -8,9 +8,11 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 import alphapanda as ap
+from alphapanda.access import Access
 from alphapanda.clock import wait_until, wall_ns
 from alphapanda.events import DAY
 from alphapanda.sandbox.serve import Running, Sandbox
@@ -26,6 +28,7 @@ from tests.sandbox_rig import FREE, broker
 from tests.test_zerodha import Resting, counts, live, platform
 
 pytestmark = pytest.mark.timeout(150)
+ACCOUNT = "SB0001"
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +80,19 @@ def rig(tmp_path_factory: pytest.TempPathFactory, sandbox: Running) -> Iterator[
     root.mkdir()
     (root / ".alphapanda" / "orders").mkdir(parents=True)
     lost(root, "of-yesterday", wall_ns() - DAY)
-    with platform(root, sandbox) as rig:
+    with platform(root, sandbox, ZERODHA__USER_ID=ACCOUNT, API__PORT=0) as rig:
         yield rig
 
 
-def test_an_order_nobody_can_find_waits_for_a_person(rig: Rig) -> None:
-    rig.run(Resting(), namespace="zerodha")
+@pytest.fixture(scope="module")
+def resting(rig: Rig, sandbox: Running) -> str:
+    """A run whose entry rests at the broker, until a test ends it."""
+    run = rig.run(Resting(), namespace="zerodha")
+    rig.until(lambda: live(sandbox), 40.0, "an order rests at the broker")
+    return run
+
+
+def test_an_order_nobody_can_find_waits_for_a_person(rig: Rig, resting: str) -> None:
     rig.until(lambda: rig.document("health:gateway:zerodha"), 30.0, "the gateway runs")
     shown = rig.cli("reconcile", "zerodha")
     assert shown.returncode == 1
@@ -106,6 +116,47 @@ def test_reducing_only_lets_positions_become_smaller(rig: Rig, sandbox: Running)
     rig.cli("kill", "zerodha", "--halt")
     assert rig.cli("kill", "zerodha", "--reduce").stdout.count("has halted"), "a stricter level stays"
     assert rig.cli("kill", "zerodha", "--lift", "the hour is over").returncode == 0
+
+
+def test_over_http_money_is_halted_and_stopped_by_who_types_its_account(
+    rig: Rig, sandbox: Running, resting: str
+) -> None:
+    access = Access(rig.workspace)
+    head = {role: {"Authorization": f"Bearer {access.add(role, role)}"} for role in ("operate", "live")}
+    rig.hub.ask({"do": "offer", "roles": ["api"]})
+    url = rig.until(lambda: rig.document("health:api").get("url"), 40.0, "the API serves")
+
+    def post(path: str, role: str = "live", **body: str) -> httpx.Response:
+        sent = {"reason": "a drill", **body}
+        return httpx.post(f"{url}/v1/{path}", headers=head[role], json=sent, timeout=60)
+
+    for path in ("namespaces/zerodha/halt", f"runs/{resting}/stop", f"runs/{resting}/pause"):
+        for role, typed, code in (
+            ("operate", {"account": ACCOUNT}, "E_ROLE"),
+            ("live", {}, "E_ACCOUNT"),
+            ("live", {"account": "SB0002"}, "E_ACCOUNT"),
+        ):
+            answer = post(path, role, **typed)
+            assert (answer.status_code, answer.json()["code"]) == (403, code), path
+    assert not rig.workspace.halt_flag("zerodha").exists()
+    assert live(sandbox), "nothing was done to it"
+
+    done = post("namespaces/zerodha/halt", account=ACCOUNT)
+    assert (done.status_code, done.json()["level"]) == (200, 3), done.text
+    assert live(sandbox) == [], "its entry is withdrawn at the broker"
+    assert rig.workspace.halt_flag("zerodha").exists()
+    assert post("namespaces/zerodha/lift").status_code == 403
+    done = post("namespaces/zerodha/lift", account=ACCOUNT)
+    assert (done.status_code, done.json()["level"]) == (200, 0), done.text
+    done = post(f"runs/{resting}/stop", account=ACCOUNT)
+    assert (done.status_code, done.json()["state"]) == (200, "stopped"), done.text
+    acts = [
+        line for line in rig.logged("audit") if line["event"].startswith("api.") and line["status"] == 200
+    ]
+    assert [(line["event"], line["by"]) for line in acts] == [
+        (f"api.{one}", "live over HTTP") for one in ("halt_namespace", "lift_halt", "stop_run")
+    ]
+    assert ACCOUNT not in str(acts)
 
 
 def test_entries_of_a_gateway_that_is_gone_are_cancelled(tmp_path: Path) -> None:

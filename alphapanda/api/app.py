@@ -19,19 +19,36 @@ from alphapanda.api.limiter import RateLimitingMiddleware
 from alphapanda.api.once import Once
 from alphapanda.api.platform import Platform
 from alphapanda.api.problems import faults, problem, refused
-from alphapanda.api.routes import errors, halts, health, letters, metrics, processes, runs, trading
+from alphapanda.api.routes import (
+    alerts,
+    errors,
+    halts,
+    health,
+    letters,
+    metrics,
+    processes,
+    runs,
+    schedules,
+    trading,
+)
 from alphapanda.errors import AlphaPandaException
 
 if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
     from starlette.types import ASGIApp
 
-NOUNS = (health, trading, runs, errors, letters, halts, processes, metrics)
+NOUNS = (health, trading, runs, schedules, errors, alerts, letters, halts, processes, metrics)
+SILENT: TelemetryConfig = {  # whatever the environment says: nothing leaves this machine
+    "tracing": False, "metrics": False, "logs": False, "auto_configure": False,
+}  # fmt: skip
 Answer = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def make_app(platform: Platform) -> FastAPI:
     """The routes alone, with our refusals; ``make_service`` puts the guard in front."""
-    app = FastAPI(title="Alpha Panda", version="1", openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Alpha Panda", version="1", openapi_url=None, docs_url=None, redoc_url=None, telemetry=SILENT
+    )
     app.router.route_class = GuardedRoute
     app.router.redirect_slashes = False
     app.state.once = Once()

@@ -24,8 +24,8 @@ be asked and the answer is what was read last. Every refusal is problem+json wit
 TAGS = {
     "health": "Is it there?",
     "trading": "Money, positions, orders, signals.",
-    "runs": "Strategies that run.",
-    "errors": "What went wrong, and messages that could not be handled.",
+    "runs": "Strategies that run, and scheduled notebooks.",
+    "errors": "What went wrong, what needs a person, and messages that could not be handled.",
     "operations": "Processes, the kill switch, figures for Prometheus.",
 }
 REFUSALS = {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
+from starlette.responses import Response
 
 from alphapanda import halting
 from alphapanda.access import Access
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 THREADS = 16  # that wait for the hub or a gateway at once
+TOLD_MAX = 32  # encoded answers that are kept, each for as long as nothing new was read
 HALTING_THREADS = 4  # of their own: whatever else hangs, the kill switch does not wait
 
 
@@ -59,6 +61,8 @@ class Platform:
         self.workspace, self.settings, self.access, self.bus = workspace, settings, access, bus
         self.hub = HubClient(workspace)
         self._reader = reader
+        self._told_of: Overview | None = None
+        self._told: dict[Hashable, bytes] = {}
         self._threads = ThreadPoolExecutor(THREADS, "api")
         self._halting = ThreadPoolExecutor(HALTING_THREADS, "halt")
 
@@ -91,6 +95,16 @@ class Platform:
     def one(self, item: T) -> One[T]:
         """One thing of what was read last."""
         return One(self.newest.at, self.stale, item)
+
+    def told(self, question: Hashable, make: Callable[[], Any]) -> Response:
+        """What ``make`` answers to a question, encoded once for all who ask it until something new was read."""
+        seen = self.newest
+        if seen is not self._told_of or len(self._told) >= TOLD_MAX:
+            self._told_of, self._told = seen, {}
+        body = self._told.get(question)
+        if body is None:
+            body = self._told[question] = msgspec.json.encode(make())
+        return Response(body, media_type="application/json")
 
     async def blocking(self, work: Callable[[], T]) -> T:
         """Done in a thread."""

@@ -13,10 +13,11 @@ import msgspec
 
 from alphapanda.console import as_json, listing, open_console
 from alphapanda.events import ist
-from alphapanda.letters.by_person import by_topic, facts, replayed, topics
-from alphapanda.letters.dead_letters import DeadLetter, Settlement, discard, inspect, letters
+from alphapanda.letters.by_person import by_topic, discarded, facts, replayed, topics
+from alphapanda.letters.dead_letters import DeadLetter, Settlement, inspect, letters
 from alphapanda.letters.replay import Replay
 from alphapanda.logs.redaction import register_settings
+from alphapanda.processes import person
 from alphapanda.report.text import clean
 from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace
@@ -80,12 +81,12 @@ async def _command(options: argparse.Namespace, workspace: Workspace, settings: 
         if options.action == "show":
             return _letter(*await inspect(bus, options.id))
         if options.action == "discard":
-            done = await discard(bus, options.id, reason=options.reason)
+            done = await discarded(workspace, bus, options.id, reason=options.reason, by=person())
             return Answer(f"{done.id}: {done.done}", done)
         wanted = by_topic(options.id or ())
         for topic in () if wanted else await topics(bus) if options.all else [options.topic]:
             wanted[topic] = None
-        return _outcome(await replayed(workspace, bus, wanted, dry_run=not options.yes))
+        return _outcome(await replayed(workspace, bus, wanted, by=person(), dry_run=not options.yes))
 
 
 def _when(at: int) -> str:

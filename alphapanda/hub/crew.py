@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from alphapanda.clock import monotonic, wall_ns
+from alphapanda.environment import without_secrets
 from alphapanda.errors import InfrastructureError, RedisError, RetryPolicy
 from alphapanda.events import SECOND
 from alphapanda.hub.pulse import Pulse
@@ -109,8 +110,9 @@ class Crew:
         if FOLDER in words:
             errors = Path(words[FOLDER]) / "stderr.txt"
         child = Child(
-            role, command, self.policies[kind], folder=self.workspace.root, errors=errors, changed=self.note
-        )
+            role, command, self.policies[kind], folder=self.workspace.root, errors=errors, changed=self.note,
+            environment=without_secrets(os.environ) if kind == "runner" else None,
+        )  # fmt: skip
         self.children[role] = child
         child.start()
         return child

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Literal
@@ -45,7 +45,7 @@ class Child:
     """One role kept running until it is stopped, ends by itself, or fails for good.
 
     ``changed`` is called whenever its state or pid changes. ``up`` is set while it serves, ``ended`` when nothing more
-    will be done; ``code`` and ``error`` then tell why. Times are wall ns.
+    will be done; ``code`` and ``error`` then tell why. Times are wall ns. ``environment`` is its own, None: the hub's.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Child:
         folder: Path,
         errors: Path,
         changed: Callable[[], None] = lambda: None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.role, self.command, self.policy = role, tuple(command), policy
         self.state: ChildState = "waiting"
@@ -65,6 +66,7 @@ class Child:
         self.error = ""
         self.up, self.ended = asyncio.Event(), asyncio.Event()
         self._folder, self._errors, self._changed = folder, errors, changed
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
         self._leaving, self._again = asyncio.Event(), False
         self._failures: deque[float] = deque(maxlen=100)
@@ -212,6 +214,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=self._folder,
+                env=self._environment,
                 start_new_session=True,
                 bufsize=0,
             )

@@ -1,4 +1,7 @@
-"""What a person does with dead letters, whether at the command line, over HTTP or on a page."""
+"""What a person does with dead letters, whether at the command line, over HTTP or on a page.
+
+What was done, and by whom, becomes a line on the audit channel here, and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from alphapanda import logs
 from alphapanda.clock import monotonic, wall_ns
 from alphapanda.errors import InfrastructureError
+from alphapanda.letters import dead_letters
 from alphapanda.letters.dead_letters import STACK, DeadLetter, Settlement
 from alphapanda.letters.replay import Decision, Replay, replay
 from alphapanda.logs.redaction import plain, safe_text
@@ -42,7 +47,7 @@ def by_topic(ids: Iterable[str]) -> dict[str, list[str] | None]:
 
 
 async def replayed(
-    workspace: Workspace, bus: RedisBus, wanted: Mapping[str, list[str] | None], *, dry_run: bool
+    workspace: Workspace, bus: RedisBus, wanted: Mapping[str, list[str] | None], *, by: str, dry_run: bool
 ) -> Replay:
     """Put letters back, by topic those named, or all open ones (None); one replay at a time in a workspace.
 
@@ -51,10 +56,26 @@ async def replayed(
     decisions: list[Decision] = []
     async with _turn(workspace):
         for topic, ids in wanted.items():
-            executed, now = await _history(workspace, bus, topic.partition(".")[0])
+            namespace = topic.partition(".")[0]
+            executed, now = await _history(workspace, bus, namespace)
             did = await replay(bus, topic, now=now, executed=executed, ids=ids, dry_run=dry_run)
             decisions += did.decisions
+            if not dry_run:
+                back = [one.id for one in did.decisions if not one.refusal]
+                told = {"letters": back, "count": len(back), "refused": did.refused, "topic": topic}
+                logs.audited(workspace, "letters.replayed", by=by, namespace=namespace, **told)
     return Replay(dry_run, tuple(decisions))
+
+
+async def discarded(
+    workspace: Workspace, bus: RedisBus, letter_id: str, *, reason: str, by: str
+) -> Settlement:
+    """Nothing is to be done about this letter; one that is settled stays as it is. Raises as ``inspect``."""
+    done = await dead_letters.discard(bus, letter_id, reason=reason)
+    namespace = letter_id.partition(".")[0]
+    facts = {"letter": letter_id, "done": done.done, "reason": reason}
+    logs.audited(workspace, "letters.discarded", by=by, namespace=namespace, **facts)
+    return done
 
 
 def facts(letter: DeadLetter, done: Settlement | None) -> dict[str, Any]:

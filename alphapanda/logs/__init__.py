@@ -22,10 +22,10 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from alphapanda.clock import wall_ns
-from alphapanda.errors import InfrastructureError
+from alphapanda.errors import AlphaPandaException, InfrastructureError
 from alphapanda.events import EventEnvelope
 from alphapanda.logs import lines as log_lines
-from alphapanda.logs.files import SINKS, SIZE, ChannelName, Sink
+from alphapanda.logs.files import OFF, SINKS, SIZE, ChannelName, Sink
 from alphapanda.logs.lines import line, show
 from alphapanda.logs.redaction import register_settings
 from alphapanda.logs.structlog_alone import BoundLoggerBase, bound_contextvars, merge_contextvars
@@ -142,3 +142,17 @@ def close() -> None:
 def dropped() -> int:
     """Lines that could not be written since this process was configured."""
     return sum(sink.dropped for sink in SINKS.values())
+
+
+def audited(workspace: Workspace, event: str, **facts: Any) -> None:
+    """What a person did, on the audit channel for good; also from a shell that logs nothing yet. ``by`` says who.
+
+    A shell whose settings cannot be read writes nothing: what was to be done is done all the same.
+    """
+    alone = SINKS["audit"].level >= OFF
+    with contextlib.suppress(AlphaPandaException):
+        if alone:
+            configure(workspace, Settings.load(), "operator")
+        channel("audit").warning(event, **facts)
+    if alone:
+        close()

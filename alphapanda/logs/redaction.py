@@ -73,6 +73,17 @@ def register_settings(model: BaseModel) -> None:
             register_settings(value)
 
 
+def hidden(value: Any) -> Any:
+    """JSON, of any size, in which no text holds a registered secret; else as it was, whatever looks like one."""
+    if isinstance(value, str):
+        return _values.sub(HIDDEN, value)
+    if isinstance(value, Mapping):
+        return {hidden(name): hidden(one) for name, one in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, list):
+        return [hidden(one) for one in cast("list[Any]", value)]
+    return value
+
+
 def redact(text: str) -> str:
     """The text without registered secrets and without whatever looks like a key or a password."""
     text = _values.sub(HIDDEN, text)

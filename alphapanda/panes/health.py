@@ -220,10 +220,11 @@ async def letter(desk: Desk, key: str) -> dict[str, Any]:
     }
 
 
-async def replay(desk: Desk, key: str, *, dry_run: bool) -> dict[str, Any]:
-    """Put one letter back, or say what that would do: the content of a ``Detail``."""
+async def replay(desk: Desk, key: str, by: str = "") -> dict[str, Any]:
+    """What putting one letter back would do, or, where somebody wants it, has done: the content of a ``Detail``."""
+    dry_run = not by
     async with RedisBus.of(address(desk.workspace, desk.settings), desk.settings.redis) as bus:
-        did = await by_person.replayed(desk.workspace, bus, by_person.by_topic([key]), dry_run=dry_run)
+        did = await by_person.replayed(desk.workspace, bus, by_person.by_topic([key]), by=by, dry_run=dry_run)
     told = did.decisions[0]
     if told.refusal:
         facts, acts = [["refused", f"{told.refusal} [{told.code}]"]], [["discard", "discard"]]

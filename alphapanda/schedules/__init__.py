@@ -28,6 +28,7 @@ __all__ = ["BAD", "Run", "Schedule", "Schedules", "State", "When"]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 RETRIES_MAX = 20
+UNDERWAY: tuple[State, ...] = ("due", "started")
 
 
 class Schedules:
@@ -122,17 +123,29 @@ class Schedules:
         schedule = self.place.store.schedule(name)
         with turn(self.place, schedule.notebook) as lock:
             if lock is None:
-                raise InfrastructureError(
-                    f"{schedule.notebook} is being run already",
-                    fix="alphapanda schedule history",
-                    code="E_BUSY",
-                )
+                raise _busy(schedule)
             now = self.place.clock()
             run = Run(
                 schedule=name, notebook=schedule.notebook, due=now, parameters=schedule.parameters,
                 state="started", started=now, by=by or person(), owner=owner(),
             )  # fmt: skip
             return perform(self.place, schedule, self.place.store.begin(run), lock)
+
+    def queue(self, name: str, by: str = "") -> Run:
+        """Have whoever keeps watch run it at once; returns its row, which waits. InfrastructureError E_BUSY while an
+        earlier one of this notebook waits or runs."""
+        schedule, store = self.place.store.schedule(name), self.place.store
+        if any(one.notebook == schedule.notebook for state in UNDERWAY for one in store.waiting(state)):
+            raise _busy(schedule)
+        now = self.place.clock()
+        run = Run(
+            schedule=name,
+            notebook=schedule.notebook,
+            due=now,
+            parameters=schedule.parameters,
+            by=by or person(),
+        )
+        return store.begin(run)
 
     def pause(self, name: str) -> None:
         """Not due until it is resumed; what runs goes on."""
@@ -147,3 +160,9 @@ class Schedules:
     def remove(self, name: str) -> None:
         """Forget it; its history and executed notebooks stay."""
         self.place.store.remove(name)
+
+
+def _busy(schedule: Schedule) -> InfrastructureError:
+    return InfrastructureError(
+        f"{schedule.notebook} is being run already", fix="alphapanda schedule history", code="E_BUSY"
+    )

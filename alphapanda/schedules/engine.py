@@ -1,4 +1,5 @@
-"""papermill, with two things added to its engine: somebody hears of the kernel's process, and outputs have an end.
+"""papermill, with three things added to its engine: somebody hears of the kernel's process, outputs have an end, and
+no secret that is registered here stands in them.
 
 The one place that imports it: papermill and what it stands on have no types.
 """
@@ -19,6 +20,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.log import logger
 
 from alphapanda.errors import ValidationError
+from alphapanda.logs.redaction import hidden
 
 SHOWS = ("stream", "display_data", "update_display_data", "execute_result", "error")
 
@@ -92,6 +94,7 @@ class _Client(PapermillNotebookClient):
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
         """Every message of the kernel that shows something comes through here."""
         if msg["msg_type"] in SHOWS:
+            msg["content"] = hidden(msg["content"])  # the executed notebook is kept, and shown on a page
             self.left -= len(str(msg["content"]))
             if self.left < 0:
                 raise ValidationError(

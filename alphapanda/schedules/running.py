@@ -22,6 +22,7 @@ from typing import IO
 import msgspec
 
 from alphapanda.clock import monotonic, wall_ns
+from alphapanda.environment import without_secrets
 from alphapanda.errors import InfrastructureError
 from alphapanda.events import ist
 from alphapanda.logs.redaction import safe_text
@@ -179,7 +180,8 @@ class _Worker:
         self.kernel = 0
         self._heard, self._said = bytearray(), bytearray()
         ours, theirs = os.pipe()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(KERNELS_OWN)}
+        given = without_secrets(os.environ)
+        environment = {k: v for k, v in given.items() if not k.startswith(KERNELS_OWN)}
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own command; what to run is told over stdin
                 [*place.worker, str(theirs)],

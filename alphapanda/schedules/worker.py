@@ -7,6 +7,7 @@ no error, so nobody reads an outcome from one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -19,7 +20,9 @@ from typing import Any
 import msgspec
 
 from alphapanda.errors import AlphaPandaException
+from alphapanda.logs.redaction import register_settings
 from alphapanda.schedules import source as sources
+from alphapanda.settings import Settings
 
 NICE = 5  # ticks come first
 OUTPUT_BYTES_MAX = 32_000_000
@@ -61,6 +64,8 @@ def main(descriptor: int) -> int:
             kernel.append(told.kernel)
         os.write(descriptor, msgspec.json.encode(told) + b"\n")
 
+    with contextlib.suppress(AlphaPandaException):  # what a notebook may find in the settings' file, we find
+        register_settings(Settings.load())
     os.nice(NICE)
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (order.memory_mb * 2**20, most))

@@ -16,7 +16,7 @@ from alphapanda.api.routes.trading import TS
 from alphapanda.api.routes.wanted import LetterId, Limit, OfTopic, ReplayLetters, Why
 from alphapanda.errors import RedisError, ValidationError
 from alphapanda.letters import by_person
-from alphapanda.letters.dead_letters import DeadLetter, Settlement, discard, inspect, letters
+from alphapanda.letters.dead_letters import DeadLetter, Settlement, inspect, letters
 from alphapanda.letters.replay import Decision
 
 KEPT = 50  # topics whose last answer is remembered
@@ -111,9 +111,13 @@ def add(routes: Routes, platform: Platform) -> None:
         letter: LetterId, body: Why, request: Request
     ) -> Response:
         """Nothing is to be done about it."""
-        _may(platform, call_of(request.scope), [letter], body.account)
+        call = call_of(request.scope)
+        _may(platform, call, [letter], body.account)
         platform.served()
-        return answer(await discard(platform.bus, letter, reason=body.reason))
+        done = await by_person.discarded(
+            platform.workspace, platform.bus, letter, reason=body.reason, by=call.by
+        )
+        return answer(done)
 
     @routes.post(
         "/v1/letters/replay", role="operate", tag="errors", answers=Replayed,
@@ -123,10 +127,13 @@ def add(routes: Routes, platform: Platform) -> None:
         """Put letters back on their topics, once each; what could do harm is refused."""
         if (body.ids is None) == (body.topic is None):
             raise ValidationError("name letters by ids, or a topic", fix='send "ids" or "topic", not both')
-        _may(platform, call_of(request.scope), body.ids or [str(body.topic)], body.account)
+        call = call_of(request.scope)
+        _may(platform, call, body.ids or [str(body.topic)], body.account)
         platform.served()
         wanted = by_person.by_topic(body.ids) if body.ids else {str(body.topic): None}
-        done = await by_person.replayed(platform.workspace, platform.bus, wanted, dry_run=body.dry_run)
+        done = await by_person.replayed(
+            platform.workspace, platform.bus, wanted, by=call.by, dry_run=body.dry_run
+        )
         return answer(Replayed(done.dry, done.refused, done.decisions))
 
 

@@ -48,7 +48,10 @@ def add(routes: Routes, platform: Platform) -> None:
     )  # fmt: skip
     async def prices() -> Response:  # pyright: ignore[reportUnusedFunction]
         """The last price of every instrument of the day."""
-        return answer(platform.page(tuple(Priced(*one) for one in platform.newest.prices.items())))
+        return platform.told(
+            "prices",
+            lambda: platform.page(tuple(Priced(*one) for one in platform.newest.prices.items())),
+        )
 
     @routes.get(
         "/v1/openapi.json",

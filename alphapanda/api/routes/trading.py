@@ -132,7 +132,9 @@ def add(routes: Routes, platform: Platform) -> None:
     )
     async def portfolios() -> Response:  # pyright: ignore[reportUnusedFunction]
         """The money of every namespace."""
-        return answer(platform.page(tuple(map(_portfolio, platform.newest.lanes.values()))))
+        return platform.told(
+            "portfolios", lambda: platform.page(tuple(map(_portfolio, platform.newest.lanes.values())))
+        )
 
     @routes.get(
         "/v1/portfolios/{namespace}", role="view", tag="trading", answers=One[Account], missing=True,
@@ -156,8 +158,12 @@ def add(routes: Routes, platform: Platform) -> None:
         namespace: OfNamespace = None, run: OfRun = None, symbol: OfSymbol = None
     ) -> Response:
         """What is held."""
-        found = chosen(rows.of("positions", Position), namespace=namespace, run=run, symbol=symbol)
-        return answer(platform.page(tuple(found)))
+
+        def found() -> Page[Position]:
+            held = rows.of("positions", Position)
+            return platform.page(tuple(chosen(held, namespace=namespace, run=run, symbol=symbol)))
+
+        return platform.told(("positions", namespace, run, symbol), found)
 
     @routes.get(
         "/v1/orders", role="view", tag="trading", answers=Page[Order], example=Page(TS, False, (ORDER,))
@@ -167,8 +173,13 @@ def add(routes: Routes, platform: Platform) -> None:
         limit: Limit = 100, after: After = None,
     ) -> Response:  # fmt: skip
         """The newest orders, at most 500 of each namespace, with what became of them."""
-        found = chosen(rows.of("orders", Order), namespace=namespace, run=run, symbol=symbol, status=status)
-        return answer(platform.page(*paged(found, limit, after)))
+
+        def found() -> Page[Order]:
+            placed = rows.of("orders", Order)
+            wanted: list[Order] = chosen(placed, namespace=namespace, run=run, symbol=symbol, status=status)
+            return platform.page(*paged(wanted, limit, after))
+
+        return platform.told(("orders", namespace, run, symbol, status, limit, after), found)
 
     @routes.get("/v1/fills", role="view", tag="trading", answers=Page[Fill], example=Page(TS, False, (FILL,)))
     async def fills(  # pyright: ignore[reportUnusedFunction]
@@ -176,8 +187,13 @@ def add(routes: Routes, platform: Platform) -> None:
         after: After = None,
     ) -> Response:  # fmt: skip
         """The newest fills, at most 500 of each namespace."""
-        found = chosen(rows.of("fills", Fill), namespace=namespace, run=run, symbol=symbol)
-        return answer(platform.page(*paged(found, limit, after)))
+
+        def found() -> Page[Fill]:
+            filled = rows.of("fills", Fill)
+            wanted: list[Fill] = chosen(filled, namespace=namespace, run=run, symbol=symbol)
+            return platform.page(*paged(wanted, limit, after))
+
+        return platform.told(("fills", namespace, run, symbol, limit, after), found)
 
     @routes.get(
         "/v1/signals", role="view", tag="trading", answers=Page[Signal], example=Page(TS, False, (SIGNAL,)),

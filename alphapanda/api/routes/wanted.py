@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 NAMESPACE = r"^[a-z0-9][a-z0-9_-]{0,39}$"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$"
 LETTER = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)+@[0-9a-z-]+$"
+SCHEDULE = r"^[a-z0-9][a-z0-9_-]{0,39}$"
 TOPIC = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)+$"
 
 Namespace = Annotated[str, Path(pattern=NAMESPACE, examples=["paper"])]
@@ -17,6 +18,8 @@ RunId = Annotated[str, Path(pattern=NAME, examples=["openingbreakout-1"])]
 LetterId = Annotated[
     str, Path(pattern=LETTER, max_length=200, examples=["paper.signals.raw@1764000000000-0"])
 ]
+ScheduleName = Annotated[str, Path(pattern=SCHEDULE, examples=["opening"])]
+OfSchedule = Annotated[str | None, Query(pattern=SCHEDULE, description="only of this schedule")]
 OfNamespace = Annotated[str | None, Query(pattern=NAMESPACE, description="only of this namespace")]
 OfRun = Annotated[str | None, Query(pattern=NAME, description="only of this run")]
 OfSymbol = Annotated[
@@ -87,3 +90,12 @@ class ReplayLetters(BaseModel):
     topic: Annotated[str | None, Field(pattern=TOPIC, max_length=100)] = None
     dry_run: Annotated[bool, Field(description="only say what would be done")] = True
     account: Account = None
+
+
+class Seen(BaseModel):
+    """An alert that somebody has seen, and what they make of it. Its id may hold anything, so it stands here."""
+
+    model_config = _body(id="feed_stale:feed", note="the broker's outage")
+
+    id: Annotated[str, Field(min_length=1, max_length=200, description="as the list names it")]
+    note: Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
