@@ -14,6 +14,7 @@ export function render({ model, el }) {
   let told = null;
   let beat = performance.now();
   let lost = false;
+  const title = document.title;
   document.getElementById("ap-wait")?.remove();
 
   const bar = make("div", "bar");
@@ -100,6 +101,7 @@ export function render({ model, el }) {
     root.dataset.lane = here?.live ? "live" : "paper";
     root.style.setProperty("--lane", here?.live ? "var(--live)" : "var(--paper)");
     el.dataset.lane = root.dataset.lane;
+    document.title = `${here?.live ? "LIVE \u00B7 " : ""}${title}`;
     if (!before || before.page !== told.page) {
       nav.replaceChildren(...told.pages.map(([page, label]) => {
         const link = make("a", "", label);
