@@ -146,9 +146,9 @@ def column(page: Page, title: str, number: int) -> list[str]:
     return box(page, title).locator(f"tbody td:nth-child({number})").all_inner_texts()
 
 
-def halt(page: Page, reason: str, typed: str = "") -> None:
-    """Pull or lift the kill switch as a person does."""
-    page.locator(".bar button.kill").click()
+def halt(page: Page, reason: str, typed: str = "", *, lift: bool = False) -> None:
+    """Pull the kill switch as a person does, or ``lift`` the halt."""
+    page.locator(f".bar button.{'lift' if lift else 'kill'}").click()
     dialog = page.locator("dialog[open]")
     dialog.locator("#reason").fill(reason)
     if typed:

@@ -153,9 +153,8 @@ def test_the_kill_switch_stops_a_run(desk: Platform) -> None:
         assert NASTY in page.locator(".news").inner_text()
         assert page.evaluate("window.hit") is None, "what a person wrote is text"
         desk.picture(page, "halted")
-        page.locator("button.kill", has_text="Lift").click()
-        page.locator("dialog[open] #reason").fill("a test")
-        page.locator("dialog[open] button.yes").click()
+        assert page.locator(".bar button.kill").is_visible(), "it can be pulled further"
+        halt(page, "a test", lift=True)
         page.locator(".said p", has_text="takes orders again").wait_for()
     told = [line for line in rig.logged("audit") if line["event"] == "page.act"]
     assert [line["act"] for line in told[-2:]] == ["halt", "lift"]

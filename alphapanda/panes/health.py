@@ -39,7 +39,7 @@ LETTERS = (
     Column("message", narrow=False), Column("type", "code", 14, False),
 )  # fmt: skip
 PROCESSES = (
-    Column("role", "code", 24), Column("state", "state", 8), Column("says", "state", 9), Column("heartbeat", "ago", 8),
+    Column("role", "code", 20), Column("state", "state", 8), Column("says", "state", 9), Column("heartbeat", "ago", 8),
     Column("cpu", "share", 7, False), Column("MB", "int", 5, False), Column("restarts", "int", 7, False),
     Column("detail", narrow=False),
 )  # fmt: skip
