@@ -164,12 +164,12 @@ def cookies(desk: Platform, role: str = "view") -> dict[str, str]:
     return dict(answer.cookies)
 
 
-def put_letters(rig: Rig, *wanted: tuple[str, EventEnvelope | None]) -> list[str]:
+def put_letters(rig: Rig, *wanted: tuple[str, EventEnvelope | None], message: str = NASTY) -> list[str]:
     """Dead letters of these topics of paper, of an event or of bytes that are none; returns their ids."""
     letters = [
         DeadLetter(
             f"paper.{topic}@9-{at}", f"paper.{topic}", b"\xff" if event is None else encode(event), "ValueError",
-            NASTY, "not an event", first=wall_ns(), last=wall_ns(), namespace="paper",
+            message, "not an event", first=wall_ns(), last=wall_ns(), namespace="paper",
         )
         for at, (topic, event) in enumerate(wanted)
     ]  # fmt: skip

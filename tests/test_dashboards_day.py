@@ -335,6 +335,8 @@ def test_pictures_of_a_day(desk: Platform) -> None:
         pytest.skip("nobody wants pictures: ALPHAPANDA_PICTURES")
     with desk.page(role="live") as page:
         desk.rig.hub.ask({"do": "offer", "roles": ["watch"]})
+        put_letters(desk.rig, ("signals.raw", None), message="the bytes are no event: ended after 1 of 88")
+        desk.rig.kill("feed")
         desk.rig.until(lambda: clock(page) >= PICTURE, 120.0, "an hour of market")
         for name, kept in (("portfolio", "portfolio"), ("errors", "health"), ("runs", "runs")):
             page.goto(f"{desk.url}/{name}")

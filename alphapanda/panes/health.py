@@ -44,8 +44,8 @@ PROCESSES = (
     Column("detail", narrow=False),
 )  # fmt: skip
 AGES = (
-    Column("symbol", width=22), Column("last", "price", 11), Column("today", "percent", 9), Column("age", "ago", 7),
-    Column("bid", "price", 10, False), Column("ask", "price", 10, False), Column("ticks", "int", 7, False),
+    Column("symbol", width=22), Column("last", "price", 11), Column("today", "percent", 10), Column("age", "ago", 7),
+    Column("bid", "price", 9, False), Column("ask", "price", 9, False), Column("ticks", "int", 7, False),
 )  # fmt: skip
 TEXT_MAX, LETTERS_MAX = 8_000, 300
 
