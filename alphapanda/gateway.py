@@ -117,6 +117,9 @@ class Gateway:
         self.rulebook = Rulebook.load()
         self.account = Account(len(TapeLog(workspace.tapes).instruments()), limits_of(settings))
         self.runs: dict[str, Hosted] = {}
+        self.news = (
+            True  # whether what happens happens now; a run that is rebuilt to be looked at tells nobody
+        )
         self.trouble = ""  # why nothing can be ordered just now, beside a halt
         self.turn = asyncio.Lock()  # held from a decision until it is on record, also while that takes long
         self._tapes: list[TapeLog] = []  # one a run, each at its own place

@@ -109,7 +109,8 @@ class Hearsay:
         is closed at the market rather than left naked."""
         desk, product = hosted.lane.desk, stop.signal.product
         if desk.books[0].held(stop.index, product):
-            logs.channel("error").error("stop.lost", order=stop.id, symbol=stop.symbol, reason=reason)
+            if self._gateway.news:
+                logs.channel("error").error("stop.lost", order=stop.id, symbol=stop.symbol, reason=reason)
             leg = f"stop-lost{stop.leg[2:]}"
             desk.square_off(stop.index, product, hosted.lane.place.ts, leg, f"its stop has gone: {reason}")
 

@@ -8,12 +8,15 @@ from typing import Any
 from alphapanda.buses.redis import RedisBus
 from alphapanda.errors import ValidationError
 from alphapanda.letters import by_person
+from alphapanda.overview import Overview
 from alphapanda.panes import Detail, Figures, Table, health, visit
 from alphapanda.panes.acts import text
+from alphapanda.panes.visit import Visit
 from alphapanda.server import address
 
 page = visit("errors")
 shown: dict[str, Any] = {}  # the letter that is looked at
+asked: dict[str, Any] = {}  # by namespace: what its preflight said
 
 
 def picked(message: dict[str, Any]) -> None:
@@ -49,6 +52,7 @@ living = Table(
     empty="No hub answers: alphapanda up",
     wide="half left",
 )
+broker = Detail(hear=page.pick("broker"))
 fresh = Table(
     "Data by instrument", health.AGES, sort="symbol", height=330, empty="No tick yet.", wide="half right"
 )
@@ -94,6 +98,22 @@ async def put_away(message: dict[str, Any]) -> None:
     page.tell({"text": f"{key} is discarded: {reason}", "bad": False})
 
 
+async def preflight(message: dict[str, Any]) -> None:
+    """Look whether everything is in place for a namespace with money behind it."""
+    namespace = text(message, "key")
+    page.acts.allow("preflight", "", asked=namespace)
+    lane = page.desk.overview.lanes.get(namespace)
+    if lane is not None and lane.live:
+        page.tell({"text": f"asking the broker of {namespace}", "bad": False})
+        asked[namespace] = await health.preflight(page.desk, namespace)
+
+
+def standing(now: Overview, it: Visit) -> dict[str, Any] | None:
+    """The broker of the namespace that is shown, with the preflight's rows once they were asked for."""
+    told = health.broker(now, it.namespace)
+    return told and {**told, "facts": [*told["facts"], *asked.get(it.namespace, ())]}
+
+
 async def seen(message: dict[str, Any]) -> None:
     """Acknowledge an alert."""
     by = page.acts.allow("acknowledge", "", alert=text(message, "key"))
@@ -103,6 +123,7 @@ async def seen(message: dict[str, Any]) -> None:
 
 for name, act in (
     ("letter", show_letter), ("dry", dry), ("replay", replay), ("discard", put_away), ("seen", seen),
+    ("preflight", preflight),
 ):  # fmt: skip
     page.acts.add(name, act)
 page.add(state, lambda now, it: it.made(health.summary, now))
@@ -112,6 +133,7 @@ page.add(rate, lambda now, it: it.made(health.rates, now))
 page.add(context, lambda now, it: health.error(now, it.picked.get("error", "")))
 page.add(dead, lambda now, it: it.desk.slowly("letters", health.open_letters, {}) if now.letters else {})
 page.add(letter, lambda now, it: {**shown} if shown else None)
+page.add(broker, standing)
 page.add(living, lambda now, it: it.made(health.processes, now))
 page.add(fresh, lambda now, it: it.made(health.ages, now))
-page.serve("Health", state, raised, newest, context, rate, dead, letter, living, fresh)
+page.serve("Health", state, raised, broker, newest, context, rate, dead, letter, living, fresh)

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
+import re
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import httpx
+import msgspec
+
 import alphapanda as ap
 from alphapanda.access import Access
+from alphapanda.buses.base import encode
+from alphapanda.buses.redis import RedisBus
+from alphapanda.clock import wall_ns
 from alphapanda.entry import door, entry
+from alphapanda.events import EventEnvelope
+from alphapanda.letters.dead_letters import DeadLetter
+from alphapanda.settings import Settings
 from tests.rig import Rig
 from tests.test_notebooks import FLAGS, chromium
 
@@ -20,6 +33,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 DESKTOP, PHONE = (1360, 900), (390, 844)
+NASTY = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
 
 
 class Turn(ap.Strategy):
@@ -89,10 +103,88 @@ class Platform:
         assert outside == []
         assert said == [] or not quiet, said
 
-    def picture(self, page: Page, name: str) -> None:
-        """Keep what the page looks like, if somebody wants pictures."""
-        if place := os.environ.get("ALPHAPANDA_PICTURES"):
-            page.screenshot(path=Path(place) / f"{name}.png")
+    @contextmanager
+    def plain_page(self) -> Iterator[Page]:
+        """An empty page of somebody who has not logged in."""
+        assert self.browser is not None
+        context = self.browser.new_context()
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        try:
+            yield page
+        finally:
+            context.close()
+
+    def get(self, path: str, known: dict[str, str] | None = None) -> httpx.Response:
+        """An answer of the server, to somebody with these cookies."""
+        return httpx.get(self.url + path, cookies=known)
+
+    @property
+    def pictures(self) -> str:
+        """The folder where somebody wants pictures; empty if nobody does."""
+        return os.environ.get("ALPHAPANDA_PICTURES", "")
+
+    def picture(self, page: Page, name: str, *, full: bool = False) -> None:
+        """Keep what the page looks like, all of it if ``full``, where somebody wants pictures: in few colours, so that
+        they are small."""
+        if not self.pictures:
+            return
+        from PIL import Image
+
+        body = page.screenshot(full_page=full)
+        few = Image.open(io.BytesIO(body)).convert("RGB").quantize(200, dither=Image.Dither.NONE)
+        few.save(Path(self.pictures) / f"{name}.png", optimize=True)
+
+
+def box(page: Page, title: str) -> Any:
+    """The part of this title."""
+    return page.locator("section.box", has=page.locator("h2", has_text=re.compile(f"^{title}$")))
+
+
+def column(page: Page, title: str, number: int) -> list[str]:
+    """The texts of a table's column."""
+    return box(page, title).locator(f"tbody td:nth-child({number})").all_inner_texts()
+
+
+def halt(page: Page, reason: str, typed: str = "", *, lift: bool = False) -> None:
+    """Pull the kill switch as a person does, or ``lift`` the halt."""
+    page.locator(f".bar button.{'lift' if lift else 'kill'}").click()
+    dialog = page.locator("dialog[open]")
+    dialog.locator("#reason").fill(reason)
+    if typed:
+        dialog.locator("#typed").fill(typed)
+    dialog.locator("button.yes").click()
+
+
+def cookies(desk: Platform, role: str = "view") -> dict[str, str]:
+    """The cookie of somebody who has logged in."""
+    way = entry(desk.rig.workspace, "portfolio", role)
+    answer = httpx.post(way.login, data={"ticket": way.ticket, "to": "portfolio"})
+    assert answer.status_code == 200
+    return dict(answer.cookies)
+
+
+def put_letters(rig: Rig, *wanted: tuple[str, EventEnvelope | None], message: str = NASTY) -> list[str]:
+    """Dead letters of these topics of paper, of an event or of bytes that are none; returns their ids."""
+    letters = [
+        DeadLetter(
+            f"paper.{topic}@9-{at}", f"paper.{topic}", b"\xff" if event is None else encode(event), "ValueError",
+            message, "not an event", first=wall_ns(), last=wall_ns(), namespace="paper",
+        )
+        for at, (topic, event) in enumerate(wanted)
+    ]  # fmt: skip
+
+    async def put() -> None:
+        async with RedisBus.of(f"unix://{rig.workspace.server_socket}", Settings().redis) as bus:
+            for one in letters:
+                await bus.publish(f"{one.topic}.dlq", msgspec.msgpack.encode(one))
+
+    thread = threading.Thread(
+        target=lambda: asyncio.run(put())
+    )  # playwright keeps a loop running in this one
+    thread.start()
+    thread.join()
+    return [one.id for one in letters]
 
 
 def _here(url: str) -> bool:

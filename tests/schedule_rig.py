@@ -31,13 +31,16 @@ def cell(source: str, *tags: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def notebook(path: Path, *sources: str, parameters: str = PARAMETERS) -> None:
-    """Write one, with a parameters cell."""
+def notebook(
+    path: Path, *sources: str, parameters: str = PARAMETERS, outputs: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Write one, with a parameters cell; ``outputs`` are those of its last cell."""
     book = {
         "nbformat": 4, "nbformat_minor": 5,
         "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
         "cells": [cell(parameters, "parameters"), *(cell(source) for source in sources)],
     }  # fmt: skip
+    book["cells"][-1]["outputs"] = list(outputs)
     path.write_text(json.dumps(book))
 
 

@@ -83,6 +83,7 @@ QUIET = {
     "the server was away for a moment": msgspec.structs.replace(FINE, lost=AT - 3 * SECOND),
     "an old alarm": line("broker.alarm", at="2026-11-17T11:06:30+00:00"),
     "another error": line("hub.fault"),
+    "a kill switch that was lifted": line("broker.alarm", detail="kill level 0 (normal): lifted"),
     "a line without a time": line("broker.alarm", at="when?"),
     "orders blocked for another reason": line("orders.blocked", detail="the disk is full"),
 }

@@ -21,7 +21,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import alphapanda as ap
 from alphapanda.access import Access
-from alphapanda.api.__main__ import check_reach
 from alphapanda.buses.base import encode
 from alphapanda.buses.redis import RedisBus
 from alphapanda.clock import wall_ns
@@ -29,6 +28,7 @@ from alphapanda.errors import ConfigurationError
 from alphapanda.events import SECOND, EventEnvelope
 from alphapanda.letters.dead_letters import DeadLetter
 from alphapanda.orders import DENIED
+from alphapanda.reach import check_reach
 from alphapanda.settings import APISettings
 from alphapanda.workspace import Workspace
 from tests.fault_strategies import Metronome
@@ -403,14 +403,14 @@ def test_only_this_machine_is_served_without_tls_and_a_token(tmp_path: Path, hos
     access = Access(Workspace(tmp_path))
     settings = APISettings.model_construct(host=host, behind_tls=False)
     with pytest.raises(ConfigurationError, match="in the clear"):
-        check_reach(settings, access)
+        check_reach("API", settings, access)
     settings = APISettings.model_construct(host=host, behind_tls=True)
     with pytest.raises(ConfigurationError, match="nobody has a token"):
-        check_reach(settings, access)
+        check_reach("API", settings, access)
     access.add("asha", "view")
-    check_reach(settings, access)
+    check_reach("API", settings, access)
     for here in ("127.0.0.1", "127.9.9.9", "::1", "localhost"):
-        check_reach(APISettings.model_construct(host=here, behind_tls=False), access)
+        check_reach("API", APISettings.model_construct(host=here, behind_tls=False), access)
 
 
 def test_it_starts_for_others_behind_tls_with_a_token(tmp_path: Path) -> None:

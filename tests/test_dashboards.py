@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 
 from alphapanda.clock import wall_ns
 from alphapanda.entry import door, entry
-from tests.pages import DESKTOP, PHONE, Platform, Turn, platform
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
+from tests.pages import NASTY, Platform, Turn, box, column, cookies, halt, platform
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
-NASTY = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
 
 
 @pytest.fixture(scope="module")
@@ -32,24 +26,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         made.rig.run(Turn())
         made.start()
         yield made
-
-
-def box(page: Page, title: str) -> Any:
-    """The part of this title."""
-    return page.locator("section.box", has=page.locator("h2", has_text=re.compile(f"^{title}$")))
-
-
-def column(page: Page, title: str, number: int) -> list[str]:
-    """The texts of a table's column."""
-    return box(page, title).locator(f"tbody td:nth-child({number})").all_inner_texts()
-
-
-def cookies(desk: Platform, role: str = "view") -> dict[str, str]:
-    """The cookie of somebody who has logged in."""
-    way = entry(desk.rig.workspace, "portfolio", role)
-    answer = httpx.post(way.login, data={"ticket": way.ticket, "to": "portfolio"})
-    assert answer.status_code == 200
-    return dict(answer.cookies)
 
 
 # ── what is shown
@@ -104,25 +80,6 @@ def test_one_order_tells_its_story(desk: Platform) -> None:
         about.wait_for()
         assert "correlation" in about.inner_text()
         assert "alphapanda why turn-1" in about.inner_text()
-
-
-@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
-def test_every_page_fits(size: tuple[int, int], scheme: str, desk: Platform) -> None:
-    with desk.page(size=size, scheme=scheme) as page:
-        for name in ("portfolio", "errors", "runs"):
-            page.goto(f"{desk.url}/{name}")
-            page.wait_for_selector(".age.gain")
-            page.locator("tbody tr").first.wait_for()
-            page.evaluate("scrollTo(0, 100000)")
-            place = page.locator("button.kill").bounding_box()
-            assert place is not None
-            assert 0 <= place["y"] <= 120, "the kill switch stays in sight"
-            assert page.evaluate("document.scrollingElement.scrollWidth") <= size[0], "nothing sticks out"
-            back = page.evaluate("getComputedStyle(document.body).backgroundColor")
-            shade = sum(int(part) for part in re.findall(r"\d+", back)[:3])
-            assert (shade > 600) == (scheme == "light")
-            page.evaluate("scrollTo(0, 0)")
-            desk.picture(page, f"{name}-{'phone' if size == PHONE else 'desktop'}-{scheme}")
 
 
 def test_a_theme_is_chosen_and_kept(desk: Platform) -> None:
@@ -182,15 +139,6 @@ def test_the_page_comes_back_after_the_hub(desk: Platform) -> None:
 # ── the kill switch
 
 
-def halt(page: Page, reason: str) -> None:
-    """Pull it as a person does."""
-    page.locator("button.kill").click()
-    dialog = page.locator("dialog[open]")
-    dialog.wait_for()
-    dialog.locator("#reason").fill(reason)
-    dialog.locator("button.yes").click()
-
-
 def test_the_kill_switch_stops_a_run(desk: Platform) -> None:
     """In order: asked, halted at the gateway and said so; nothing is accepted after that."""
     rig = desk.rig
@@ -205,9 +153,8 @@ def test_the_kill_switch_stops_a_run(desk: Platform) -> None:
         assert NASTY in page.locator(".news").inner_text()
         assert page.evaluate("window.hit") is None, "what a person wrote is text"
         desk.picture(page, "halted")
-        page.locator("button.kill", has_text="Lift").click()
-        page.locator("dialog[open] #reason").fill("a test")
-        page.locator("dialog[open] button.yes").click()
+        assert page.locator(".bar button.kill").is_visible(), "it can be pulled further"
+        halt(page, "a test", lift=True)
         page.locator(".said p", has_text="takes orders again").wait_for()
     told = [line for line in rig.logged("audit") if line["event"] == "page.act"]
     assert [line["act"] for line in told[-2:]] == ["halt", "lift"]
@@ -230,32 +177,6 @@ def test_who_only_looks_stops_nothing(desk: Platform) -> None:
     assert desk.rig.spec("turn-1").wanted
 
 
-def test_where_money_is_the_name_is_typed_by_who_may(desk: Platform) -> None:
-    live = desk.rig.workspace.journal("zerodha")
-    live.touch()
-    try:
-        for role, typed, why in (
-            ("operate", "zerodha", "takes the role live"),
-            ("live", "paper", "type zerodha"),
-        ):
-            with desk.page(role=role) as page:
-                page.get_by_role("radio", name="zerodha").click()
-                page.wait_for_function("() => document.documentElement.dataset.lane === 'live'")
-                top = page.locator(".bar").first.evaluate("bar => getComputedStyle(bar).borderTopColor")
-                assert top == "rgb(240, 85, 76)", "live is red"
-                page.locator("button.kill").click()
-                dialog = page.locator("dialog[open]")
-                dialog.locator("button.yes").click()
-                assert dialog.is_visible(), "nothing happens until it is typed"
-                desk.picture(page, "live-kill")
-                dialog.locator("#typed").fill(typed)
-                dialog.locator("button.yes").click()
-                page.locator(".said p.loss", has_text=why).wait_for()
-        assert not desk.rig.workspace.halt_flag("zerodha").exists()
-    finally:
-        live.unlink()
-
-
 def test_a_run_is_paused_and_goes_on(desk: Platform) -> None:
     with desk.page() as page:
         row = box(page, "Runs, in all namespaces").locator("tbody tr").first
@@ -266,41 +187,6 @@ def test_a_run_is_paused_and_goes_on(desk: Platform) -> None:
 
 
 # ── what went wrong
-
-
-def test_a_letter_is_inspected_tried_and_put_away(desk: Platform) -> None:
-
-    import msgspec
-
-    from alphapanda.buses.redis import RedisBus
-    from alphapanda.letters.dead_letters import DeadLetter
-    from alphapanda.settings import Settings
-
-    rig = desk.rig
-    letter = DeadLetter(
-        "paper.signals.raw@9-9", "paper.signals.raw", b"\xff not an event", "ValueError", NASTY, "not an event",
-        first=wall_ns(), last=wall_ns(), namespace="paper",
-    )  # fmt: skip
-
-    async def put() -> None:
-        async with RedisBus.of(f"unix://{rig.workspace.server_socket}", Settings().redis) as bus:
-            await bus.publish("paper.signals.raw.dlq", msgspec.msgpack.encode(letter))
-
-    _in_thread(put)
-    with desk.page("errors") as page:
-        row = box(page, "Dead letters").locator("tbody tr").first
-        row.wait_for()
-        row.click()
-        about = page.locator("section.box", has_text="dead letter paper.signals.raw@9-9").first
-        about.locator("button", has_text="what would a replay do?").click()
-        about.locator("dd", has_text="not an event [E_REPLAY_DATA]").wait_for()
-        desk.picture(page, "errors")
-        about.locator("button", has_text="discard").click()  # without a reason nothing happens
-        about.locator("input").fill("a test's own")
-        about.locator("button", has_text="discard").click()
-        page.locator(".said p", has_text="is discarded: a test's own").wait_for()
-        box(page, "Dead letters").locator(".none").wait_for()
-        assert page.evaluate("window.hit") is None
 
 
 def test_an_error_shows_its_context_and_is_inert(desk: Platform) -> None:
@@ -328,16 +214,6 @@ def test_looking_leaves_no_error_behind(desk: Platform) -> None:
         pass
     told = [line for line in desk.rig.logged("error") if line.get("role") == "dashboards"]
     assert told == []
-
-
-def _in_thread(make: Any) -> None:
-    """Playwright keeps a loop running in this thread."""
-    import asyncio
-    import threading
-
-    thread = threading.Thread(target=lambda: asyncio.run(make()))
-    thread.start()
-    thread.join()
 
 
 # ── who comes in
@@ -442,11 +318,3 @@ def test_a_forged_cookie_opens_nothing(desk: Platform) -> None:
     assert httpx.get(f"{desk.url}/portfolio", cookies=forged).status_code == 302
     key = desk.rig.workspace.home / "dashboards.key"
     assert key.stat().st_mode & 0o077 == 0
-
-
-def test_it_ends_with_its_hub(tmp_path: Path) -> None:
-    with platform(tmp_path, browser=False) as made:
-        made.start()
-        pid = made.rig.pid("dashboards")
-        os.kill(pid, signal.SIGKILL)
-        made.rig.until(lambda: made.rig.pid("dashboards") not in (0, pid), 60.0, "the hub starts another")

@@ -11,13 +11,19 @@ from alphapanda.access import Access
 from alphapanda.errors import ConfigurationError
 from alphapanda.overview import Lane, LaneFill, LaneOrder, Overview, Price, View
 from alphapanda.panes import Candles, Curve, Table, books, health
-from alphapanda.panes.gate import allowed, name_of
 from alphapanda.panes.parts import Column
+from alphapanda.reach import check_reach, host_name, names
 from alphapanda.settings import DashboardSettings
 from alphapanda.workspace import Workspace
 
 ANY = "0.0.0.0"  # noqa: S104 - what the settings may say
 NAMES = (Column("name"), Column("count", "int"))
+
+
+def served(settings: DashboardSettings, access: Access) -> frozenset[str]:
+    """The names of the pages, once it is sure that they may be served."""
+    check_reach("DASHBOARDS", settings, access)
+    return names("DASHBOARDS", settings.host, settings.allowed_hosts)
 
 
 @pytest.mark.parametrize(
@@ -38,19 +44,20 @@ def test_a_network_is_served_only_with_tls_and_tokens(
     if people:
         access.add("asha", "view")
     if not code:
-        assert "127.0.0.1" in allowed(DashboardSettings(**given), access)
+        assert "127.0.0.1" in served(DashboardSettings(**given), access)
         return
     with pytest.raises(ConfigurationError) as caught:
-        allowed(DashboardSettings(**given), access)
+        served(DashboardSettings(**given), access)
     assert caught.value.fix
     assert code == "E_CONFIGURATION" or caught.value.code == code
 
 
 def test_a_host_is_its_name_alone() -> None:
-    assert name_of("LocalHost:5006") == "localhost"
-    assert name_of("[::1]:5006") == "::1"
-    assert name_of("127.0.0.1.evil.example") == "127.0.0.1.evil.example"
-    assert name_of("[broken") == ""
+    assert host_name("LocalHost:5006") == "localhost"
+    assert host_name("[::1]:5006") == "::1"
+    assert host_name("127.0.0.1.evil.example") == "127.0.0.1.evil.example"
+    assert host_name("[broken") == "[broken"
+    assert host_name("asha@127.0.0.1:5006") == "asha@127.0.0.1"
 
 
 def test_a_table_sends_what_differs() -> None:

@@ -23,6 +23,7 @@ MONEY = {  # events of the error channel that put our books in doubt, and what i
     "broker.unknown_order": ("the broker knows an order that we do not", "alphapanda reconcile"),
     "stop.lost": ("a stop has gone that nobody withdrew", "alphapanda status"),
 }
+KILL = "kill level "  # begins an alarm of the order path that is ``kill_switch``'s
 LOGIN_WORDS = ("log in", "logged in", "login", "token")
 
 Rule = Callable[[Overview], Iterator[Finding]]
@@ -149,7 +150,8 @@ def mismatch(seen: Overview) -> Iterator[Finding]:
     for event, (title, fix) in MONEY.items():
         newest: dict[str, ErrorLine] = {}
         for line in _lines(seen, event):  # newest first
-            newest.setdefault(line.namespace, line)
+            if not str(line.facts.get("detail") or line.message).startswith(KILL):
+                newest.setdefault(line.namespace, line)
         for namespace, line in newest.items():
             lane = seen.lanes.get(namespace)
             detail = line.facts.get("detail") or line.facts.get("reason") or line.message

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import sys
 from collections.abc import Sequence
 
 from alphapanda.access import Access
 from alphapanda.child import Child, lived, own_workspace
-from alphapanda.errors import ConfigurationError
-from alphapanda.settings import APISettings
+from alphapanda.reach import check_reach
 from alphapanda.workspace import Workspace
 
 
@@ -18,28 +16,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     workspace = own_workspace("api", arguments)
     return lived("api", lambda: asyncio.run(_serve(workspace)))
-
-
-def check_reach(settings: APISettings, access: Access) -> None:
-    """ConfigurationError for a service that others than this machine could reach without TLS, or without a token."""
-    try:
-        here = settings.host == "localhost" or ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        here = False  # a name: it may be anybody's
-    if here:
-        return
-    if not settings.behind_tls:
-        raise ConfigurationError(
-            f"API__HOST {settings.host} is reached from elsewhere, and tokens would travel in the clear",
-            fix="put a proxy that speaks TLS in front and set API__BEHIND_TLS=true, or set API__HOST=127.0.0.1",
-            code="E_EXPOSED",
-        )
-    if not access.people():
-        raise ConfigurationError(
-            f"API__HOST {settings.host} is reached from elsewhere, and nobody has a token",
-            fix="alphapanda token add NAME",
-            code="E_EXPOSED",
-        )
 
 
 async def _serve(workspace: Workspace) -> None:
@@ -50,7 +26,7 @@ async def _serve(workspace: Workspace) -> None:
 
     child, access = Child(workspace, "api"), Access(workspace)
     api = child.settings.api
-    check_reach(api, access)
+    check_reach("API", api, access)
     async with (
         child.bus() as bus
     ):  # one that waits for nobody: what was read last is told while the server is away

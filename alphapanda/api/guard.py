@@ -18,13 +18,12 @@ from alphapanda.access import Access, Person
 from alphapanda.api.call import Call, keep
 from alphapanda.api.problems import problem
 from alphapanda.errors import ConfigurationError
+from alphapanda.reach import host_name, names
 from alphapanda.settings import APISettings
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-OURS = ("localhost", "127.0.0.1", "[::1]")  # what this machine is called on itself
-ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - not bound here: no name anybody is called by
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -42,8 +41,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: APISettings, access: Access) -> None:
         self.app, self._access = app, access
-        own = [*OURS, settings.host] if settings.host not in ANYWHERE else OURS
-        self._hosts = frozenset(name.lower().encode() for name in (*own, *settings.allowed_hosts))
+        self._hosts = names("API", settings.host, settings.allowed_hosts)
         self._origins = frozenset(origin.encode() for origin in checked_origins(settings.cors_origins))
         self._headers = HEADERS + (TLS_HEADERS if settings.behind_tls else ())
         self._log = logs.channel("error")
@@ -103,7 +101,7 @@ class Guard:
     ) -> Response | None:
         """Why this call goes no further; or the answer to a browser that asks whether it may."""
         name = host.lower()
-        if host_name(name) not in self._hosts and name not in self._hosts:
+        if host_name(host.decode("latin-1")) not in self._hosts:
             return problem(
                 scope,
                 403,
@@ -133,12 +131,6 @@ class Guard:
             }
             return Response(status_code=204, headers=allowed)
         return None
-
-
-def host_name(host: bytes) -> bytes:
-    """A Host header without its port."""
-    name, divided, port = host.rpartition(b":")
-    return name if divided and port.isdigit() else host
 
 
 def checked_origins(origins: Iterable[str]) -> list[str]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,7 @@ def demo(console: Console, root: Path, seconds: float | None, speed: float) -> i
             "FEED__TICKS_PER_SECOND": str(TICKS),
         }
     )
-    console.print(_intro(speed))
+    console.print(_intro(speed, root))
     begun = monotonic()
     try:
         with console.status("starting the hub: server, feed, gateway"):
@@ -85,11 +87,21 @@ def _end_hub(workspace: Workspace) -> None:
         pause(0.05)
 
 
-def _intro(speed: float) -> Text:
+def _typed(path: Path) -> str:
+    """As somebody types it in the folder where the demo was started."""
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+
+def _intro(speed: float, root: Path) -> Text:
+    found = shutil.which("alphapanda") or Path(sys.argv[0]).name != "alphapanda"
+    program = "alphapanda" if found else _typed(Path(sys.argv[0]).absolute())
     return Text.assemble(
         ("Live paper trading, all on this machine: no account, no network.\n", "bold"),
         ("A seeded market ticks ", "default"), (f"{speed:g}x", "bold"),
         (" as fast as a real one; two strategies, each in a process of its own, trade it on paper.\n", "default"),
+        ("Its pages, from another terminal: ", "default"),
+        (f"{VARIABLE}={_typed(root)} {program} dashboard\n", "bold"),
         ("Ctrl-C ends it.\n", "bright_black"),
     )  # fmt: skip
 

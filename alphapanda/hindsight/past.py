@@ -156,6 +156,7 @@ def read(
         files.callback(journal.close)
         heard.gateway = gateway = Gateway(workspace, settings, spec.namespace, bus, trader, journal)
         files.callback(gateway.close)
+        gateway.news = False
         drive(gateway.replay())
         hosted = gateway.runs.get(spec.run)
         if hosted is None:

@@ -8,35 +8,36 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from alphapanda.notebook.face import title
 from alphapanda.overview import Lane, Overview, Reader, View
 from alphapanda.panes.head import MILLISECOND
 from alphapanda.panes.parts import Column
+from alphapanda.report.text import parameters_text
 
 SECOND = 1000 * MILLISECOND
 RUNS_MAX = 100
 
 POSITIONS = (
-    Column("symbol", width=16), Column("quantity", "int", 8), Column("average", "price", 10),
-    Column("last", "price", 10), Column("unrealised", "money", 12), Column("strategy", narrow=False),
+    Column("symbol", width=16), Column("quantity", "int", 8), Column("unrealised", "money", 12),
+    Column("last", "price", 10), Column("average", "price", 10), Column("strategy", narrow=False),
     Column("product", width=7, narrow=False),
 )  # fmt: skip
 ORDERS = (
     Column("time", "time", 9), Column("symbol", width=16), Column("side", "side", 5), Column("quantity", "int", 8),
-    Column("filled", "int", 7, False), Column("price", "price", 10), Column("state", "state", 10),
+    Column("state", "state", 9), Column("filled", "int", 7, False), Column("price", "price", 10),
     Column("reason", narrow=False), Column("strategy", width=18, narrow=False), Column("kind", width=9, narrow=False),
     Column("run", "code", 18, False),
 )  # fmt: skip
 RUNS = (
-    Column("strategy", width=24), Column("namespace", width=9), Column("state", "state", 10),
-    Column("net", "money", 12), Column("unrealised", "money", 12, False), Column("charges", "cost", 10, False),
-    Column("orders", "int", 7, False), Column("denied", "int", 7, False), Column("why", narrow=False),
-    Column("run", "code", 18, False), Column("do", "acts", 18),
+    Column("strategy", width=16), Column("namespace", "lane", 9), Column("net", "money", 11),
+    Column("do", "acts", 16), Column("state", "state", 9), Column("unrealised", "money", 12, False),
+    Column("charges", "cost", 10, False), Column("orders", "int", 7, False), Column("denied", "int", 7, False),
+    Column("parameters", narrow=False), Column("why", narrow=False), Column("run", "code", 18, False),
 )  # fmt: skip
 PAIRS = (
-    Column("strategy", width=24), Column("first", width=10), Column("net", "money", 12),
-    Column("orders", "int", 7, False), Column("second", width=10), Column("net_there", "money", 12),
-    Column("orders_there", "int", 7, False), Column("difference", "money", 12), Column("do", "acts", 8),
+    Column("strategy", width=16), Column("difference", "money", 12), Column("do", "acts", 8),
+    Column("first", "lane", 10), Column("net", "money", 12), Column("orders", "int", 9, False),
+    Column("second", "lane", 10), Column("net_there", "money", 12), Column("orders_there", "int", 12, False),
+    Column("parameters", narrow=False),
 )  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def positions(overview: Overview, namespace: str) -> dict[str, list[Any]]:
     """Rows of ``POSITIONS``."""
     return {
         f"{one.run} {one.symbol} {one.product}": [
-            one.symbol, one.quantity, one.average, one.last, one.unrealized, one.strategy, one.product,
+            one.symbol, one.quantity, one.unrealized, one.last, one.average, one.strategy, one.product,
         ]
         for one in lane_of(overview, namespace).positions
         if one.quantity
@@ -87,8 +88,8 @@ def orders(overview: Overview, namespace: str) -> dict[str, list[Any]]:
     """Rows of ``ORDERS``."""
     return {
         f"{one.run} {one.id}": [
-            one.ts // MILLISECOND, one.symbol, one.side, one.quantity, one.filled, one.average or one.limit or 0.0,
-            one.status, one.reason, one.strategy, one.leg or one.kind, one.run,
+            one.ts // MILLISECOND, one.symbol, one.side, one.quantity, one.status, one.filled,
+            one.average or one.limit or 0.0, one.reason, one.strategy, one.leg or one.kind, one.run,
         ]
         for one in lane_of(overview, namespace).orders
     }  # fmt: skip
@@ -139,9 +140,9 @@ def runs(overview: Overview) -> dict[str, list[Any]]:
         fault = view.fault
         why = fault.message if fault is not None else view.reason
         rows[view.run] = [
-            title(view), view.namespace, view.label, view.books.net, view.books.unrealized, view.books.charges,
-            view.count.get("orders", 0), view.count.get("denials", view.count.get("denied", 0)), why[:300], view.run,
-            buttons(view),
+            view.name, view.namespace, view.books.net, buttons(view), view.label, view.books.unrealized,
+            view.books.charges, view.count.get("orders", 0), view.count.get("denials", view.count.get("denied", 0)),
+            parameters_text(view.parameters), why[:300], view.run,
         ]  # fmt: skip
     return rows
 
@@ -165,8 +166,9 @@ def pairs(overview: Overview) -> dict[str, list[Any]]:
         for other in sides[1:]:
             first = sides[0]
             rows[f"{first.run}|{other.run}"] = [
-                title(first), first.namespace, first.books.net, first.count.get("orders", 0), other.namespace,
-                other.books.net, other.count.get("orders", 0), other.books.net - first.books.net, ["drift"],
+                first.name, other.books.net - first.books.net, ["drift"], first.namespace, first.books.net,
+                first.count.get("orders", 0), other.namespace, other.books.net, other.count.get("orders", 0),
+                parameters_text(first.parameters),
             ]  # fmt: skip
     return rows
 
@@ -174,10 +176,10 @@ def pairs(overview: Overview) -> dict[str, list[Any]]:
 def candles(overview: Overview, namespace: str, symbol: str, reader: Reader) -> dict[str, Any]:
     """Today's minutes of an instrument and the namespace's fills in it; of the busiest one where none is named."""
     lane = lane_of(overview, namespace)
-    traded = [one.symbol for one in lane.fills]
+    traded = Counter(one.symbol for one in lane.fills)
     symbols = sorted(overview.prices, key=lambda name: (name not in traded, name))
     if symbol not in symbols:
-        symbol = symbols[0] if symbols else ""
+        symbol = max(symbols, key=lambda name: traded[name], default="")
     bars = reader.bars(symbol) if symbol else None
     columns = (bars.ts, bars.open, bars.high, bars.low, bars.close) if bars else ((), (), (), (), ())
     done = Counter[tuple[int, str]]()

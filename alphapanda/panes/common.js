@@ -54,6 +54,7 @@ const TONES = {
 };
 const toneOf = (kind, value) => {
   if (kind === "money" || kind === "percent") return value > 0 ? "gain" : value < 0 ? "loss" : "";
+  if (kind === "lane") return String(value).startsWith("paper") ? "paper" : "live";
   if (kind === "state" || kind === "side") {
     return TONES[value] || TONES[String(value).toUpperCase()] || TONES[String(value).toLowerCase()] || "";
   }

@@ -10,8 +10,10 @@ export function render({ model, el }) {
     if (!there) return;
     const head = box.appendChild(make("header"));
     head.append(make("h2", "", told.title));
-    const close = head.appendChild(make("button", "act", "close"));
-    close.onclick = () => model.send_msg({ do: "drop" });
+    if (!told.stays) {
+      const close = head.appendChild(make("button", "act", "close"));
+      close.onclick = () => model.send_msg({ do: "drop" });
+    }
     const list = box.appendChild(make("dl"));
     for (const [label, text] of told.facts || []) {
       list.append(make("dt", "", label));

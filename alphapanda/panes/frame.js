@@ -14,6 +14,7 @@ export function render({ model, el }) {
   let told = null;
   let beat = performance.now();
   let lost = false;
+  const title = document.title;
   document.getElementById("ap-wait")?.remove();
 
   const bar = make("div", "bar");
@@ -32,6 +33,8 @@ export function render({ model, el }) {
   out.method = "post";
   out.action = "/logout";
   const who = out.appendChild(make("button", "plain"));
+  const lift = bar.appendChild(make("button", "lift", "Lift the halt"));
+  lift.hidden = true;
   const kill = bar.appendChild(make("button", "kill", "Kill switch"));
   const news = make("div", "news");
   news.setAttribute("role", "alert");
@@ -100,6 +103,7 @@ export function render({ model, el }) {
     root.dataset.lane = here?.live ? "live" : "paper";
     root.style.setProperty("--lane", here?.live ? "var(--live)" : "var(--paper)");
     el.dataset.lane = root.dataset.lane;
+    document.title = `${here?.live ? "LIVE \u00B7 " : ""}${title}`;
     if (!before || before.page !== told.page) {
       nav.replaceChildren(...told.pages.map(([page, label]) => {
         const link = make("a", "", label);
@@ -122,9 +126,7 @@ export function render({ model, el }) {
     }
     who.textContent = `${told.person} (${told.role})`;
     who.title = "log out";
-    const halted = Boolean(here?.halt);
-    kill.textContent = halted ? "Lift the halt" : "Kill switch";
-    kill.classList.toggle("lift", halted);
+    lift.hidden = !here?.halt;
     if (!before) {
       const wanted = kept("namespace");
       if (wanted && wanted !== told.at && told.lanes.some((one) => one.name === wanted)) model.send_msg({ do: "namespace", name: wanted });
@@ -133,16 +135,15 @@ export function render({ model, el }) {
   };
 
   // ── the kill switch asks; where money is it wants a word typed
-  kill.onclick = () => {
+  const ask = (lifting) => {
     const here = lane();
     if (!here) return;
-    const lifting = Boolean(here.halt);
     const form = make("form");
     form.method = "dialog";
     form.append(make("h2", "", lifting ? `Let orders of ${here.name} pass again` : `Stop ${here.name} now`));
     form.dataset.lane = here.live ? "live" : "paper";
-    if (lifting) form.append(make("p", "", `It was halted by ${here.halt.by}: ${here.halt.reason}`));
-    else {
+    if (here.halt) form.append(make("p", "", `It was halted by ${here.halt.by}: ${here.halt.reason}`));
+    if (!lifting) {
       for (const [level, label, note] of LEVELS) {
         const line = form.appendChild(make("label", "level"));
         const radio = line.appendChild(make("input"));
@@ -173,6 +174,8 @@ export function render({ model, el }) {
     dialog.showModal();
     (typed || (lifting ? reason : yes)).focus();
   };
+  kill.onclick = () => ask(false);
+  lift.onclick = () => ask(true);
 
   let quiet = 0;
   const answer = (lines) => {

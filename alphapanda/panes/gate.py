@@ -28,7 +28,8 @@ from alphapanda.access import Access, Person
 from alphapanda.clock import wall_ns
 from alphapanda.errors import ConfigurationError
 from alphapanda.events import SECOND
-from alphapanda.settings import LOOPBACK, DashboardSettings
+from alphapanda.reach import check_reach, host_name, names
+from alphapanda.settings import DashboardSettings
 from alphapanda.workspace import Workspace, replace_file
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Gate(AuthProvider):
     def __init__(self, workspace: Workspace, settings: DashboardSettings, access: Access) -> None:
         self.access = access
         self.tls = settings.behind_tls
-        self.hosts = allowed(settings, access)
+        check_reach("DASHBOARDS", settings, access)
+        self.hosts = names("DASHBOARDS", settings.host, settings.allowed_hosts)
         self.secret = _secret(workspace)
         mark = hashlib.sha256(str(workspace.root).encode()).hexdigest()[:8]
         self.cookie = f"alphapanda_{mark}"  # ports share cookies: two workspaces must not
@@ -138,7 +140,7 @@ class Gate(AuthProvider):
 
     def refusal(self, request: HTTPServerRequest) -> str:
         """Why a request is not even looked at; empty if it is."""
-        if name_of(request.host) not in self.hosts:
+        if host_name(request.host) not in self.hosts:
             return "this name is not one the pages are served under: add it to DASHBOARDS__ALLOWED_HOSTS"
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
@@ -232,38 +234,6 @@ PRIVATE: dict[str, Any] = {
     "include_headers": [],
     "include_cookies": [],
 }  # what of a request a page is told: nothing
-
-
-def name_of(host: str) -> str:
-    """A Host header without its port, in small letters."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
-
-
-def allowed(settings: DashboardSettings, access: Access) -> frozenset[str]:
-    """The names the pages may be called by. ConfigurationError where they would be open to a network without TLS in
-    front, without anybody's token, or under any name at all."""
-    for name in settings.allowed_hosts:
-        if "*" in name or not name_of(name):
-            raise ConfigurationError(
-                f"DASHBOARDS__ALLOWED_HOSTS has {name!r}", fix="name each host exactly: desk.example"
-            )
-    if settings.host not in LOOPBACK:
-        if not settings.behind_tls:
-            raise ConfigurationError(
-                f"DASHBOARDS__HOST={settings.host} would serve the pages unencrypted to a network",
-                fix="keep 127.0.0.1, or put a proxy with TLS in front and set DASHBOARDS__BEHIND_TLS=true",
-                code="E_EXPOSED",
-            )
-        if not access.people():
-            raise ConfigurationError(
-                f"DASHBOARDS__HOST={settings.host} and nobody has a token",
-                fix="alphapanda token add NAME --role view",
-                code="E_EXPOSED",
-            )
-    return frozenset({*LOOPBACK, *(name_of(name) for name in settings.allowed_hosts)})
 
 
 def _secret(workspace: Workspace) -> str:

@@ -23,11 +23,11 @@ from alphapanda.panes.parts import Column
 from alphapanda.server import address
 
 ALERTS = (
-    Column("raised", "time", 13), Column("level", "state", 8), Column("what", width=34), Column("about", narrow=False),
-    Column("what_to_do", narrow=False), Column("seen_by", width=12, narrow=False), Column("do", "acts", 8),
+    Column("what", width=32), Column("do", "acts", 7), Column("level", "state", 10), Column("raised", "time", 13),
+    Column("about", narrow=False), Column("what_to_do", narrow=False), Column("seen_by", width=18, narrow=False),
 )  # fmt: skip
 ERRORS = (
-    Column("time", "time", 13), Column("level", "state", 8), Column("event", "code", 24), Column("message"),
+    Column("time", "time", 13), Column("level", "state", 10), Column("event", "code", 24), Column("message"),
     Column("namespace", width=10, narrow=False), Column("role", "code", 16, False), Column("run", "code", 16, False),
 )  # fmt: skip
 RATES = (
@@ -39,13 +39,13 @@ LETTERS = (
     Column("message", narrow=False), Column("type", "code", 14, False),
 )  # fmt: skip
 PROCESSES = (
-    Column("role", "code", 15), Column("state", "state", 8), Column("says", "state", 9), Column("heartbeat", "ago", 8),
+    Column("role", "code", 20), Column("state", "state", 8), Column("says", "state", 9), Column("heartbeat", "ago", 8),
     Column("cpu", "share", 7, False), Column("MB", "int", 5, False), Column("restarts", "int", 7, False),
     Column("detail", narrow=False),
 )  # fmt: skip
 AGES = (
-    Column("symbol", width=22), Column("last", "price", 11), Column("today", "percent", 9), Column("age", "ago", 7),
-    Column("bid", "price", 10, False), Column("ask", "price", 10, False), Column("ticks", "int", 7, False),
+    Column("symbol", width=22), Column("last", "price", 11), Column("today", "percent", 10), Column("age", "ago", 7),
+    Column("bid", "price", 9, False), Column("ask", "price", 9, False), Column("ticks", "int", 7, False),
 )  # fmt: skip
 TEXT_MAX, LETTERS_MAX = 8_000, 300
 
@@ -170,8 +170,8 @@ def alerts(desk: Desk) -> dict[str, list[Any]]:
     """Rows of ``ALERTS``: those that stand. Blocks."""
     return {
         one.id: [
-            one.raised // MILLISECOND, one.level.upper(), one.title, one.message, one.fix, one.by,
-            [] if one.acknowledged else ["seen"],
+            one.title, [] if one.acknowledged else ["seen"], one.level.upper(), one.raised // MILLISECOND, one.message,
+            one.fix, one.by,
         ]
         for one in Alerts(desk.workspace).open()
     }  # fmt: skip
@@ -236,6 +236,35 @@ async def replay(desk: Desk, key: str, by: str = "") -> dict[str, Any]:
     else:
         facts, acts = [["done", f"{told.type} is back on {key.rpartition('@')[0]}, marked as replayed"]], []
     return {"title": f"dead letter {key}", "key": key, "facts": facts, "acts": cast("Any", acts)}
+
+
+def broker(overview: Overview, namespace: str) -> dict[str, Any] | None:
+    """How a namespace with money behind it stands with its broker, as its gateway says it: the content of a
+    ``Detail``; None for one without."""
+    lane = overview.lanes.get(namespace)
+    if lane is None or not lane.live:
+        return None
+    gateway = lane.gateway
+    said = f"{gateway.get('state') or 'no gateway'} {gateway.get('detail') or ''}".strip()
+    return {
+        "title": f"{namespace} and its broker",
+        "key": namespace,
+        "stays": True,
+        "facts": [["the gateway says", said]],
+        "acts": [["preflight", "preflight: is everything in place?"]],
+    }
+
+
+async def preflight(desk: Desk, namespace: str) -> list[list[str]]:
+    """Every row of a preflight as facts, what stands in the way first. Takes seconds: the broker is asked."""
+    from alphapanda.zerodha.preflight import preflight as rows
+
+    found = await rows(desk.settings, desk.workspace, namespace)
+    order = ("failed", "warning", "ok")
+    return [
+        [one.what, f"{one.state}: {safe_text(one.shown)}{f'; {one.fix}' if one.fix else ''}"]
+        for one in sorted(found, key=lambda one: order.index(one.state))
+    ]
 
 
 def acknowledge(desk: Desk, key: str, by: str) -> None:

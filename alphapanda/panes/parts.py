@@ -120,7 +120,8 @@ class Meters(Whole):
 
 
 class Detail(Whole):
-    """Facts of one thing that was picked: ``{"title", "facts": [[label, text]], "acts": [[name, label]], "key"}``."""
+    """Facts of one thing that was picked: ``{"title", "facts": [[label, text]], "acts": [[name, label]], "key"}``;
+    ``stays`` where nobody may close it."""
 
     _esm = module("detail")
     _stylesheets: ClassVar[list[Any]] = sheet("detail")
@@ -128,7 +129,8 @@ class Detail(Whole):
 
 class Column(NamedTuple):
     """A column of a table. ``kind`` is how its values are shown: text, code, int, money (paise), price (rupees), time
-    (wall or tape ms), state, side, percent, ago (wall ms), acts; ``width`` is in characters, 0 shares what is left."""
+    (wall or tape ms), state, side, lane (a namespace), percent, ago (wall ms), acts; ``width`` is in characters, 0
+    shares what is left."""
 
     name: str
     kind: str = "text"

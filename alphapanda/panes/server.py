@@ -19,8 +19,9 @@ from tornado.websocket import WebSocketClosedError
 
 from alphapanda import logs
 from alphapanda.access import Access
-from alphapanda.errors import ConfigurationError
+from alphapanda.errors import ConfigurationError, InfrastructureError
 from alphapanda.overview import Reader
+from alphapanda.panes import executed
 from alphapanda.panes.desk import Desk, use
 from alphapanda.panes.gate import HEALTH, LOGIN, LOGOUT, PRIVATE, Gate, Visitor
 from alphapanda.panes.history import notebook_of
@@ -55,22 +56,31 @@ class Health(RequestHandler):
 
 
 def executed_handler(desk: Desk) -> type[RequestHandler]:
-    """The handler that hands out notebooks as schedules ran them: as files, for what is in one must not run here."""
+    """The handler of notebooks as schedules ran them: as pages to read or as files, for nothing of one may run here."""
 
     class Executed(RequestHandler):
         """One notebook by its run's number."""
 
-        async def get(self, number: str) -> None:
+        async def get(self, number: str, file: str | None) -> None:
             """404 for a run that kept none."""
             path = await asyncio.to_thread(notebook_of, desk, int(number))
             if path is None:
                 self.set_status(404)
                 await self.finish("this run kept no notebook\n")
                 return
-            self.set_header("Content-Type", "application/x-ipynb+json")
-            self.set_header("Content-Disposition", f'attachment; filename="{number}.ipynb"')
-            self.set_header("Content-Security-Policy", "sandbox")
-            await self.finish(await asyncio.to_thread(path.read_bytes))
+            self.set_header("Content-Security-Policy", executed.POLICY)
+            self.set_header("Cache-Control", "no-store")
+            if file:
+                self.set_header("Content-Type", "application/x-ipynb+json")
+                self.set_header("Content-Disposition", f'attachment; filename="{number}.ipynb"')
+                await self.finish(await asyncio.to_thread(path.read_bytes))
+                return
+            try:
+                await self.finish(await asyncio.to_thread(executed.page, path, int(number)))
+            except InfrastructureError as error:
+                self.set_status(422)
+                self.set_header("Content-Type", "text/plain; charset=utf-8")
+                await self.finish(f"{error.message}; {error.fix}: /executed/{number}.ipynb\n")
 
     return Executed
 
@@ -98,7 +108,7 @@ class Pages:
                 (LOGIN, login_handler(self.gate, tuple(files()))),
                 (LOGOUT, _logout(self.gate)),
                 (HEALTH, Health),
-                (r"/executed/(\d{1,12})", executed_handler(self.desk)),
+                (r"/executed/(\d{1,12})(\.ipynb)?", executed_handler(self.desk)),
                 vendor,
             ],
             use_index=False,

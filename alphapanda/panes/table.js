@@ -1,5 +1,7 @@
 // A dense table: fixed columns, sorted and filtered here, and only what changed is touched.
 
+const CALM = 1500; // ms that a cell stands still before its next change is shown
+
 export function render({ model, el }) {
   const { columns, sort, empty, height, pick } = model.options;
   const rows = new Map(); // key: {cells, line, boxes}
@@ -107,16 +109,20 @@ export function render({ model, el }) {
     const first = cell.firstChild;
     if (first) first.data = text;
     else cell.append(text);
-    if (["text", "code", "state"].includes(column.kind)) cell.title = text;
+    if (["text", "code", "state", "lane"].includes(column.kind)) cell.title = text;
     const tone = toneOf(column.kind, value);
     let name = (right(column.kind) ? "n " : "") + (column.narrow ? "" : "wide-only ") + column.kind + (tone ? ` ${tone}` : "");
-    // Two animations that are the same take turns: to begin one anew would lay the page out once a cell.
-    if (flash) name += cell.classList.contains("flash") ? " again" : " flash";
+    // What changes all the time draws no eye. Two animations that are the same take turns: to begin one anew would lay
+    // the page out once a cell.
+    const now = performance.now();
+    const rare = !(now - row.at[at] < CALM);
+    if (flash) row.at[at] = now;
+    if (flash && rare) name += cell.classList.contains("flash") ? " again" : " flash";
     if (cell.className !== name) cell.className = name;
   };
   const add = (key, cells) => {
     const line = make("tr");
-    const row = { key, cells, line, boxes: columns.map(() => line.appendChild(make("td"))) };
+    const row = { key, cells, line, boxes: columns.map(() => line.appendChild(make("td"))), at: [] };
     line.dataset.key = key;
     line.tabIndex = -1;
     columns.forEach((_, at) => fill(row, at, false));

@@ -24,6 +24,7 @@ from tests.bench import job as sma
 from tests.bench.child import OUT, ROOT, ChildFailed, Result, measure
 from tests.bench.live import live
 from tests.bench.machine import header, ignore_output
+from tests.bench.pages import pages
 
 MILLION = 1_000_000
 LIVE_ROUNDS = 3  # a round of the live figures takes two minutes
@@ -333,6 +334,7 @@ def main() -> None:
     )
     console.print(f"written to {(OUT / 'bench.json').relative_to(ROOT)}")
     live(console, min(count, LIVE_ROUNDS), options.quick)
+    pages(console, 8.0 if options.quick else 16.0)
 
 
 if __name__ == "__main__":

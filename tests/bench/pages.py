@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import socket
 import statistics
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.table import Table
 
 import alphapanda as ap
 from alphapanda.buses.frames import unpack
@@ -24,10 +26,11 @@ from alphapanda.entry import door, entry
 from alphapanda.instruments import Instrument
 from tests.bench.live_rig import LiveRig, folder, memory, use
 from tests.bench.live_strategies import SYMBOLS
-from tests.test_notebooks import FLAGS, chromium
+from tests.test_notebooks import CHROMIUM, FLAGS, chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+    from rich.console import Console
 
 RATE, SECONDS, OPENED = 200, 600, 1_763_955_900  # ticks a second; of tape; 24 Nov 2025 09:15 IST
 FIRST, STEP = 100_000, 5  # paise of row 0, and from one row to the next
@@ -44,6 +47,10 @@ LOOK = """() => {
     }
   }).observe(box.querySelector("tbody"), { subtree: true, characterData: true });
 }"""
+MEANT = (
+    "newest: from the stream to the DOM for the newest tick of each update, the way through; every price: for all "
+    "that were shown, which also waited for the next look (DASHBOARDS__REFRESH_SECONDS, 0.25 s)"
+)
 WATCH = """() => new Promise((done) => { setTimeout(() => done(window.seen.splice(0)), %d); })"""
 
 
@@ -116,7 +123,7 @@ class Bench:
                 if row in published:
                     found.append(at - published[row])
                     newest[at] = min(newest.get(at, found[-1]), found[-1])
-        return {"way through": _spread(list(newest.values())), "every price": _spread(found)}
+        return {"newest": _spread(list(newest.values())), "every price": _spread(found)}
 
 
 class Told(dict[str, Any]):
@@ -169,6 +176,32 @@ def run(seconds: float) -> dict[str, Any]:
         "worst of 5": max(loads[1:6]),
     }
     return told
+
+
+def pages(console: Console, seconds: float) -> None:
+    """Measure, and print a table; nothing where there is no Chromium."""
+    if not any(shutil.which(name) for name in CHROMIUM):
+        console.print("no Chromium here: the pages were not measured")
+        return
+    told = run(seconds)
+    table = Table(title="The pages: 50 instruments, 200 ticks a second, Chromium on this machine")
+    for name in ("", "figure", "goal"):
+        table.add_column(name, justify="right" if name else "left")
+    for label, key, goal in (("1 page", "", "30 / 150"), ("20 pages", " with 20 open", "")):
+        for which, spread in told[f"stream to page{key}, ms"].items():
+            value = f"{spread['p50']:.0f} / {spread['p99']:.0f}" if spread["shown"] else "nothing was shown"
+            wanted = goal if which == "newest" else ""
+            table.add_row(f"{label}: stream to DOM, {which}, p50 / p99 ms", value, wanted)
+    loads = told["page load, s"]
+    table.add_row(
+        "page load, median / worst of 5, s", f"{loads['median']:.2f} / {loads['worst of 5']:.2f}", "3"
+    )
+    table.add_row("server without a page, MB", f"{told['server, MB, no page']:.0f}", "")
+    table.add_row("and for each page, MB", f"{told['MB a page']:.1f}", "")
+    for count in ("no page", "1 pages", "5 pages", "20 pages"):
+        table.add_row(f"server, % of a core, {count}", f"{told[f'server, % of a core, {count}']:.0f}", "")
+    console.print(table)
+    console.print(MEANT)
 
 
 def _spread(values: list[int]) -> dict[str, Any]:
