@@ -221,6 +221,8 @@ def test_two_hundred_slow_clients_hold_up_nobody(desk: Desk, monkeypatch: pytest
 
     with served(desk.app) as address:
         took, closed = asyncio.run(play(address))
+    # the median alone: of sixty calls the slowest took 23 to 87 ms beside busy neighbours, but that is the machine's to
+    # say (server, the two hundred and who measures share one process here); who is held up is so at every call
     assert sorted(took)[len(took) // 2] < 0.2
     assert max(closed) < 20
 

@@ -26,9 +26,9 @@ from tests.schedule_rig import notebook
 pytestmark = pytest.mark.timeout(170)
 
 CANARIES = {
-    "ZERODHA__API_KEY": "kq7zm2px9lr4tv8w",
-    "ZERODHA__API_SECRET": "sW5tq8Zr2Lx7Nv4Kc9Bm1Hd6Fg3Jp0Ya",
-    "ZERODHA__ACCESS_TOKEN": "aT9rLw3Xe6Qz1Vn8Kb5Mc2Hf7Gd4Js0U",
+    "ZERODHA__API_KEY": "kq7zm2px9lr4tv8w",  # pragma: allowlist secret
+    "ZERODHA__API_SECRET": "sW5tq8Zr2Lx7Nv4Kc9Bm1Hd6Fg3Jp0Ya",  # pragma: allowlist secret
+    "ZERODHA__ACCESS_TOKEN": "aT9rLw3Xe6Qz1Vn8Kb5Mc2Hf7Gd4Js0U",  # pragma: allowlist secret
     "ALERTS__WEBHOOK_URL": "http://127.0.0.1:9/hW4kYd8Tn2Qs6Lp0",
 }
 WORDS = {**CANARIES, "the webhook's key": "hW4kYd8Tn2Qs6Lp0"}

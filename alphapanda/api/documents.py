@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -110,8 +111,9 @@ class Routes:
 
         return declare
 
-    def document(self) -> dict[str, Any]:
-        """The whole document."""
+    @cached_property
+    def document(self) -> bytes:
+        """The whole document as JSON, made when it is first asked for: by then every route is declared."""
         made = get_openapi(
             title="Alpha Panda", version="1", description=ABOUT, routes=self._app.routes,
             tags=[{"name": name, "description": text} for name, text in TAGS.items()],
@@ -123,7 +125,7 @@ class Routes:
         parts = made.setdefault("components", {})
         parts.setdefault("schemas", {}).update(schemas)
         parts["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-        return made
+        return msgspec.json.encode(made)
 
 
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
