@@ -30,7 +30,7 @@ test: $(READY)  ## notebooks, then the tests of every day
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests || code=$$?; \
 	exit $$code
 
-test-long: $(READY) ## the tests that kill real processes while they trade; CI runs them as well
+test-long: $(READY) ## those that kill real processes while they trade, or open JupyterLab; CI runs them as well
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "long and not soak" tests
 
 sim: $(READY)   ## simulate the order path: SEEDS (5000) seeds from FROM (0); `make sim SEEDS=20000`

@@ -21,6 +21,8 @@ from tests.fault_strategies import Broken
 from tests.rig import Rig
 from tests.schedule_rig import notebook
 
+pytestmark = pytest.mark.long
+
 KEY = "hook-key-77aa"
 
 

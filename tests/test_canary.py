@@ -23,7 +23,7 @@ from tests.pages import FLAGS, chromium
 from tests.rig import Rig
 from tests.schedule_rig import notebook
 
-pytestmark = pytest.mark.timeout(170)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(170)]
 
 CANARIES = {
     "ZERODHA__API_KEY": "kq7zm2px9lr4tv8w",  # pragma: allowlist secret

@@ -26,7 +26,7 @@ from tests.test_notebooks import browser_page, chromium, jupyterlab, use_theme
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.browser, pytest.mark.timeout(400)]
 KERNELS = ("6.31", "7.3", "7.4")  # each routes widget messages in another way
 LOOP = """import os, time
 while not os.path.exists({!r}):

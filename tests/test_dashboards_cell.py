@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.test_card import Desk
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.browser, pytest.mark.timeout(300)]
 
 
 def test_a_page_in_a_cell_goes_on_under_a_busy_one(desk: Desk, tmp_path: Path) -> None:

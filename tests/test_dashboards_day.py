@@ -29,7 +29,7 @@ from tests.sandbox_rig import FREE, broker
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.browser, pytest.mark.timeout(180)]
 PAPER, LIVE, HOUR = "paper", "zerodha", 3600 * 10**9
 RED, PICTURE = "rgb(240, 85, 76)", 60  # minutes of market that a picture of a day shows at least
 

@@ -12,7 +12,7 @@ from tests.test_card import Desk
 from tests.test_notebook_client import until
 from tests.test_notebooks import FOLDER, code_cells, read
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.browser, pytest.mark.timeout(400)]
 BOOK = FOLDER / "30_promote.ipynb"
 PHRASE = "SB0001 TakeTurns"
 LAST = "same"  # of the cells that are run here, beside the end

@@ -16,6 +16,8 @@ import pytest
 from tests.simulation.mutants import MUTANTS, Mutant, caught
 from tests.simulation.world import World
 
+pytestmark = pytest.mark.long
+
 SEEDS, CHUNK = 500, 20
 # Seeds of long runs that once failed are added here; each means the same world as long as its draws stay as they are.
 ONCE_FAILED = (526, 741, 1365, 1416, 2691, 2786, 3198)
