@@ -224,7 +224,7 @@ def test_a_full_disk_for_the_journal_stops_all_trade(tmp_path: Path, tape: Tape,
             assert rig.topic_length(f"paper.runs.{run}") == replies
             assert rig.document(f"paper:run:{run}")["counts"]["fills"] == fills
         settle(rig, run, quiet)
-        assert rig.document("health:gateway:paper")["state"] == "serving"
+        rig.until(lambda: rig.document("health:gateway:paper").get("state") == "serving", 5.0, "it says so")
 
 
 # ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────
