@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tests.bench import api
 from tests.bench import job as sma
 from tests.bench.child import OUT, ROOT, ChildFailed, Result, measure
 from tests.bench.live import live
@@ -335,6 +336,12 @@ def main() -> None:
     console.print(f"written to {(OUT / 'bench.json').relative_to(ROOT)}")
     live(console, min(count, LIVE_ROUNDS), options.quick)
     pages(console, 8.0 if options.quick else 16.0)
+    found = api.measure()
+    console.print(
+        f"API: {found['ratio']:.2f} of a bare FastAPI app's calls a second, {found['cpu_ratio']:.2f} by CPU; p99 "
+        f"{found['ours']['p99_ms']:.1f} ms, bare {found['bare']['p99_ms']:.1f}; the limiter after 10^6 peers "
+        f"{found['limiter_mb']:.1f} MB"
+    )
 
 
 if __name__ == "__main__":
