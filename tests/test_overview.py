@@ -18,6 +18,7 @@ from alphapanda.instruments import Instrument
 from alphapanda.overview import Overview, Reader
 from alphapanda.overview.lanes import LaneBook
 from alphapanda.overview.market import Market
+from alphapanda.overview.trouble import Trouble
 from alphapanda.settings import RiskSettings, Settings
 from alphapanda.workspace import RunSpec, Workspace
 from tests.conftest import OwnValkey
@@ -176,3 +177,24 @@ def test_nothing_new_makes_no_new_overview(tmp_path: Path) -> None:
     again = reader.look()
     assert again is None or again.lost != first.lost
     assert isinstance(first, Overview)
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind"),
+    [
+        ({"event": "consumer.waiting", "error": "RedisError: read failed"}, "RedisError"),
+        (
+            {"event": "x.failed", "exception": "KeyError: 1\nalphapanda.errors.DatabaseError: no"},
+            "DatabaseError",
+        ),
+        ({"event": "stop.lost", "reason": "gone"}, "stop.lost"),
+    ],
+)
+def test_errors_are_counted_by_class(tmp_path: Path, facts: dict[str, str], kind: str) -> None:
+    workspace = Workspace(tmp_path)
+    line = {"ts": "2026-11-20T04:00:30.5Z", "level": "error", "namespace": "paper", "topic": "t", **facts}
+    (workspace.logs / "error.jsonl").write_bytes(msgspec.json.encode(line) + b"\n")
+    minute = int(dt.datetime(2026, 11, 20, 4, tzinfo=dt.UTC).timestamp()) * SECOND
+    found = Trouble(workspace, Settings()).look(minute + SECOND)
+    assert found["error_counts"] == ((minute, kind, "t", "paper", 1),)
+    assert found["errors"][0].event == facts["event"]

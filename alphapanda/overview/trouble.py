@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections import Counter, deque
 from typing import Any
 
@@ -19,6 +20,7 @@ from alphapanda.workspace import Workspace
 NEWEST = 200  # lines that are shown
 SEARCH_SECONDS = 2.0  # between two looks for topics that have letters
 MINUTES = 24 * 60  # that are counted
+CLASS = re.compile(r"\b[A-Z]\w*(?:Error|Exception)\b")
 KNOWN = {
     "ts", "level", "channel", "event", "role", "pid", "namespace", "run", "strategy", "correlation_id", "exception",
     "logger",
@@ -73,7 +75,7 @@ class Trouble:
         return {topic: count for topic, count in counts.items() if count}
 
     def _add(self, facts: Facts) -> None:
-        kind = str(facts.get("error_class") or facts.get("event") or "")
+        kind = _class(facts)
         namespace, topic = str(facts.get("namespace") or ""), str(facts.get("topic") or "")
         at = str(facts.get("ts", ""))
         self._counts[_minute(at), kind, topic, namespace] += 1
@@ -115,6 +117,14 @@ class _Named(msgspec.Struct):
 
 
 _ID = msgspec.msgpack.Decoder(_Named)
+
+
+def _class(facts: Facts) -> str:
+    """The class of what went wrong; the event of a line that names none."""
+    for name in ("error", "exception"):
+        if found := CLASS.findall(str(facts.get(name) or "")):
+            return found[0 if name == "error" else -1]  # a trace ends with it
+    return str(facts.get("event") or "")
 
 
 def _message(facts: Facts) -> str:
