@@ -47,9 +47,12 @@ class Account:
         self.equity_peak += capital
 
     def open_day(self, day: dt.date) -> None:
-        """Some desk has reached ``day``: the counters start again with the first one that does."""
+        """Some desk has reached ``day``: the counters start again with the first one that does, and what the others
+        earned until their last mark is no longer of today."""
         if day > self.day:
             self.day, self.orders_today = day, 0
+            for desk in self.desks:
+                desk.begin_day(desk.equity)
 
     def halt(self, reason: str) -> None:
         """No new orders of anyone from now on; "" lifts it."""

@@ -112,6 +112,7 @@ class Desk:
         # what it holds itself
         self.net = [0] * count
         self.equity = self.equity_at_open = capital  # at the last mark
+        self.realized_at_open = self.charges_at_open = 0
         self._valued_at = -MARK_AGE  # for the rules
         account.join(self, capital)
         self.trusted = (
@@ -349,9 +350,19 @@ class Desk:
             self.freeze[index] = freeze and freeze * self.account.limits.order_slices
             self._units[index] = instrument.lot_size, self.freeze[index] or UNLIMITED
             self.bands[index] = _band(instrument, last[index])
-        before, self.equity_at_open = self.equity_at_open, self.mark(last)
-        self.account.equity_at_open += self.equity_at_open - before
+        self.begin_day(self.mark(last))
         self.ask_standing()
+
+    def begin_day(self, equity: int) -> None:
+        """What is earned from here on, from ``equity`` (paise), is the day's."""
+        self.account.equity_at_open += equity - self.equity_at_open
+        self.equity_at_open = equity
+        self.realized_at_open, self.charges_at_open = self.booked()
+
+    def booked(self) -> tuple[int, int]:
+        """Profit that was realized so far, before charges, and the charges; paise."""
+        held = [one for book in self.books for kept in book.positions.values() for one in kept]
+        return sum(one.realized for one in held), sum(one.charges for one in held)
 
     def set_open(self, indexes: list[int], state: bool) -> None:
         """Continuous trading in these instruments begins or ends."""
@@ -475,8 +486,11 @@ class Desk:
             account.gross = sum(
                 abs(worth(instruments[i], q, last[i])) for i, q in enumerate(account.net) if q
             )
-        account.equity += equity - self.equity
-        self.equity = equity
+        moved, self.equity = equity - self.equity, equity
+        account.equity += moved
+        if self.day < account.day:  # what a run that lags behind plays of an earlier day is not earned today
+            self.equity_at_open += moved
+            account.equity_at_open += moved
         if account.equity > account.equity_peak:
             account.equity_peak = account.equity
         return equity

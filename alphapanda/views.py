@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from alphapanda.buses.base import encode
 from alphapanda.buses.redis import RedisBus
 from alphapanda.clock import wall_ns
+from alphapanda.desk import Desk
 from alphapanda.events import SECOND, EventEnvelope, Topics
 from alphapanda.lane import Lane
 from alphapanda.orders import CANCELLED, DENIED, EXPIRED, OPEN, REJECTED, SENT, Order
@@ -96,6 +97,7 @@ def order_data(order: Order) -> dict[str, Any]:
         "order": order.id, "signal": signal.id, "strategy": signal.strategy, "symbol": signal.symbol,
         "side": order.side, "quantity": order.target, "kind": order.kind, "product": signal.product,
         "limit": signal.limit, "stop": signal.stop, "tag": signal.tag, "leg": order.leg, "parent": order.parent_id,
+        "price_scale": order.instrument.price_scale,
     }  # fmt: skip
 
 
@@ -127,9 +129,8 @@ class Views:
         engine, book = lane.engine, lane.desk.books[0]
         last = engine.last_prices()
         indexed = [(index, p) for index, positions in book.positions.items() for p in positions]
-        held = [p for _, p in indexed]
         net = book.equity(last) - book.capital
-        realized, charges = sum(p.realized for p in held), sum(p.charges for p in held)
+        realized, charges = lane.desk.booked()
         place, result = lane.place, engine.result
         orders = lane.desk.orders
         return {
@@ -138,6 +139,7 @@ class Views:
             "state": hosted.state, "reason": lane.halt or lane.paused, "limits": spec.limits,
             "seq": place.through, "capital": book.capital, "equity": net + book.capital, "net": net,
             "realized": realized, "unrealized": net - realized + charges, "charges": charges,
+            "today": _today(lane.desk, net + book.capital, realized, charges),
             "positions": [_position(p, last[index]) for index, p in indexed if p.quantity],
             "orders": [_recent(order) for order in orders[-RECENT:][::-1]],
             "counts": {
@@ -200,8 +202,20 @@ def portfolio(gateway: Gateway, documents: dict[str, dict[str, Any]]) -> dict[st
         "gross": account.gross, "runs": list(documents),
         **{name: sum(row[name] for row in rows) for name in
            ("capital", "equity", "net", "realized", "unrealized", "charges")},
+        "today": {name: sum(row["today"][name] for row in rows) for name in ("net", "realized", "charges")},
         "positions": [position | {"run": row["run"]} for row in rows for position in row["positions"]],
     }  # fmt: skip
+
+
+def _today(desk: Desk, equity: int, realized: int, charges: int) -> dict[str, int]:
+    """What a run has earned on its account's day; nothing if it has not traded on it."""
+    if desk.day != desk.account.day:
+        return {"net": 0, "realized": 0, "charges": 0}
+    return {
+        "net": equity - desk.equity_at_open,
+        "realized": realized - desk.realized_at_open,
+        "charges": charges - desk.charges_at_open,
+    }
 
 
 def _position(position: Position, price: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from alphapanda.errors import InfrastructureError, ValidationError
 
 VARIABLE = "ALPHAPANDA_HOME"
 NAME = ".alphapanda"
+OFFERED = "offered.json"
 HALT = 2  # the level of the kill switch that stops new orders and lets cancels pass
 
 
@@ -86,11 +87,6 @@ class Workspace:
         return self.home / "hub.json"
 
     @property
-    def offered(self) -> Path:
-        """What the hub keeps beside what trades: a JSON list of roles."""
-        return self.home / "offered.json"
-
-    @property
     def server_dir(self) -> Path:
         """The embedded server's data."""
         return self._made(self.home / "server")
@@ -117,6 +113,17 @@ class Workspace:
     def halt_flag(self, namespace: str) -> Path:
         """While this file exists the namespace takes no order; its JSON says why, who and when."""
         return self._made(self.home / "halt") / checked(namespace)
+
+    def offered(self) -> list[str]:
+        """Roles that the hub keeps beside what trades, now and with every hub to come."""
+        try:
+            return msgspec.json.decode((self.home / OFFERED).read_bytes(), type=list[str])
+        except (OSError, msgspec.MsgspecError):
+            return []
+
+    def offer(self, roles: list[str]) -> None:
+        """Write down which those are."""
+        replace_file(self.home / OFFERED, msgspec.json.encode(roles))
 
     def halts(self) -> dict[str, dict[str, Any]]:
         """Namespaces that a kill switch holds: level, reason, by, at. A flag nobody can read holds like any other."""

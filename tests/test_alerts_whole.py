@@ -78,7 +78,7 @@ def adding_a_schedule_begins_the_watch(desk: Desk) -> None:
     seen = desk.health()
     assert (seen["state"], seen["alerts"]) == ("running", 0)
     assert seen["next_due"] > wall_ns()
-    assert "watch" in json.loads(desk.rig.workspace.offered.read_bytes())
+    assert "watch" in desk.rig.workspace.offered()
 
 
 def a_failing_notebook_is_one_alert_everywhere(desk: Desk) -> None:

@@ -1038,6 +1038,33 @@ def test_every_shared_limit_had_its_say() -> None:
     assert seen == wanted
 
 
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_what_a_run_lost_on_an_earlier_day_is_not_todays_loss(first: str) -> None:
+    rows = [(f"{DAYS[0]} 09:15:0{n}", "INFY", price) for n, price in enumerate((100.0, 100.0, 80.0, 80.0))]
+    rows += [(f"{DAYS[0]} 09:16:0{n}", "INFY", 80.0) for n in range(3)]
+    rows += [(f"{DAYS[1]} 09:15:0{n}", "INFY", 80.0) for n in range(5, 9)]
+    tape = tape_of(rows, *WORLD)
+    frames = framed(tape, random.Random(0), (1,))
+    ended = sum(frame.clock <= ns("09:16:02", DAYS[0]) for frame in frames)
+    gate = Gate(tape, frames, limits=msgspec.structs.replace(WIDE, daily_loss=500.0))
+    scripts = {
+        "old": {"09:15:00": lambda s: s.buy("INFY", 100), "09:15:03": lambda s: s.sell("INFY", 50)},
+        "new": {"09:15:07": lambda s: s.buy("INFY", 1)},
+    }
+    halves: dict[str, Half] = {}
+    for name in (first, "new" if first == "old" else "old"):
+        gate.host(name)
+        half = halves[name] = Half(Bold(scripts[name], name=name), tape.instruments, gate.ask)
+        played = frames[:ended] if name == "old" else frames
+        half.play(played)
+        gate.lanes[name].advance(Place(played[-1].end - 1, played[-1].clock, LAST))
+    desk, account = gate.lanes["old"].desk, gate.account
+    assert desk.equity < CRORE - 2_000_00, "it lost"
+    assert account.equity_at_open - account.equity < 100_00
+    (order,) = gate.lanes["new"].desk.orders
+    assert (order.status, order.reason) == ("filled", "")
+
+
 def test_an_order_storm_pauses_its_run_and_no_other() -> None:
     tape = tape_of(walk("09:15:01", [100.0] * 40))
     frames = framed(tape, random.Random(0))

@@ -42,6 +42,7 @@ class TapeLog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.table: tuple[Instrument, ...] = ()  # of the frames that ``read`` gave so far
         self._file: BinaryIO | None = None  # where the last read stopped
         self._path: Path | None = None
         self._after = -1
@@ -95,6 +96,8 @@ class TapeLog:
                     return
                 self._open(later[0])
                 continue
+            if record[:1] == TABLE:
+                self.table = _table(record).instruments
             if record[:1] != FRAME or _number(record) <= after:
                 continue
             self._after = after = _number(record)
@@ -143,7 +146,7 @@ class Writer:
         self._day = -1
         log = TapeLog(folder)
         for path in log.files():
-            if not _has_table(path):  # made by a writer that was killed before it could say what is in it
+            if not has_table(path):  # made by a writer that was killed before it could say what is in it
                 path.unlink()
         last = log.last()
         self.number = last.number if last else 0
@@ -233,7 +236,8 @@ def _sound_length(path: Path) -> int:
     return end
 
 
-def _has_table(path: Path) -> bool:
+def has_table(path: Path) -> bool:
+    """Whether a file of the log has begun: one that is just being made may not have."""
     first = next(_records(path), b"")
     return first[:1] == TABLE
 

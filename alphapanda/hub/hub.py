@@ -129,8 +129,9 @@ class Hub:
         self.tasks.add(self.tasks.rounds(self.crew.serve, 0.2))
         for role in NEEDED:
             self.crew.keep(role)
-        for role in offered(self.workspace):
-            self.crew.keep(role)
+        for role in self.workspace.offered():
+            if role in OFFERED:
+                self.crew.keep(role)
         self.tasks.add(self.tasks.rounds(self._look, LOOK_SECONDS))
         self.runs.revive()
 
@@ -222,10 +223,10 @@ class Hub:
         for role in asked.roles:
             if role not in OFFERED:
                 raise UnknownNameError("role", role, OFFERED)
-        before = set(offered(self.workspace))
+        before = set(self.workspace.offered())
         wanted = before - set(asked.roles) if asked.end else before | set(asked.roles)
         kept = [role for role in OFFERED if role in wanted]
-        replace_file(self.workspace.offered, msgspec.json.encode(kept))
+        self.workspace.offer(kept)
         for role in asked.roles:
             if not asked.end:
                 self.crew.keep(role)
@@ -321,15 +322,6 @@ class Hub:
                             break
         finally:
             self.runs.release(client)
-
-
-def offered(workspace: Workspace) -> list[str]:
-    """What somebody has asked for beside what trades, until somebody ends it."""
-    try:
-        kept = msgspec.json.decode(workspace.offered.read_bytes(), type=list[str])
-    except (OSError, msgspec.MsgspecError):
-        return []
-    return [role for role in OFFERED if role in kept]
 
 
 def _peer(line: socket.socket) -> int:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+Row = tuple[int, str, str, str, int]
+
+
 class ErrorStatistics:
     """Errors by class, topic, namespace and minute, of the last ``hours``. What is new in a minute that has ``kinds``
     kinds already is counted as ``other``, so memory is bounded."""
@@ -43,17 +46,19 @@ class ErrorStatistics:
                 found[marks[by]] += count if minute >= since // MINUTE else 0
         return +found
 
+    def rows(self) -> list[Row]:
+        """Minute (wall ns), class, topic, namespace, count."""
+        return [(m * MINUTE, *key, n) for m, counts in self._minutes.items() for key, n in counts.items()]
+
     def to_json(self) -> bytes:
-        """Rows of minute (wall ns), class, topic, namespace, count: the value of ``errors_key``."""
-        rows = [(m * MINUTE, *key, n) for m, counts in self._minutes.items() for key, n in counts.items()]
-        return msgspec.json.encode(rows)
+        """The ``rows``: the value of ``errors_key``."""
+        return msgspec.json.encode(self.rows())
 
     @classmethod
     def from_json(cls, data: bytes) -> ErrorStatistics:
         """What ``to_json`` made; a process that starts again counts on from there."""
         statistics = cls()
-        rows = msgspec.json.decode(data, type=list[tuple[int, str, str, str, int]])
-        for at, error, topic, namespace, count in rows:
+        for at, error, topic, namespace, count in msgspec.json.decode(data, type=list[Row]):
             statistics.add(error, topic, namespace, at, count)
         return statistics
 

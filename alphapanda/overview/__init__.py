@@ -20,6 +20,7 @@ from alphapanda.overview.snapshot import (
     Overview,
     Price,
     Process,
+    Today,
 )
 from alphapanda.overview.view import View
 
@@ -36,5 +37,6 @@ __all__ = [
     "Price",
     "Process",
     "Reader",
+    "Today",
     "View",
 ]

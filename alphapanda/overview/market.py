@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from alphapanda.buses.tapelog import TapeLog
+from alphapanda import logs
+from alphapanda.buses.tapelog import TapeLog, has_table
 from alphapanda.errors import AlphaPandaException
-from alphapanda.events import MINUTE, Block, ist_day
-from alphapanda.instruments import Instrument
+from alphapanda.events import MINUTE, SECOND, Block, ist_day
 from alphapanda.overview.snapshot import Price
 
 FRAMES = 4_000  # of one look, so that a long day is caught up with in steps and nobody waits for it
+REST = 30 * SECOND  # after a log that cannot be read
 BARS_MAX = 1_500  # minutes kept of an instrument: a day of any market, and of a coin's too
 
 
@@ -44,34 +44,46 @@ class Market:
     def __init__(self, folder: Path) -> None:
         self._log = TapeLog(folder)
         self._after = -1
-        self._universe = 0
-        self._instruments: tuple[Instrument, ...] = ()
+        self._rests = 0  # wall ns until which it does not try
         self._lines: dict[int, _Line] = {}
         self._prices: dict[str, Price] = {}
 
     def look(self, now: int) -> bool:
         """Take what was written since; ``now`` is wall ns. Whether that was anything."""
+        if now < self._rests:
+            return False
+        try:
+            return self._read(now)
+        except (AlphaPandaException, OSError, ValueError) as error:
+            logs.channel("error").error("overview.tape", error=error)
+            self._begin_anew()
+            self._rests = now + REST
+            return False
+
+    def _read(self, now: int) -> bool:
+        if self._after < 0:
+            files = self._log.files()
+            if not files or not has_table(files[-1]):
+                return False
+            self._after = self._log.before(files[-1])
         before = self._after
-        with contextlib.suppress(AlphaPandaException, OSError, ValueError, StopIteration):
-            if self._after < 0:
-                files = self._log.files()
-                if not files:
-                    return False
-                self._after = before = self._log.before(files[-1])
-            for frame in self._log.read(self._after, FRAMES):
-                self._after = frame.number
-                if frame.universe > self._universe:
-                    self._instruments, self._universe = self._log.instruments(), frame.universe
-                if len(frame.block):
-                    self._take(frame.block, now)
+        for frame in self._log.read(self._after, FRAMES):
+            self._after = frame.number
+            if len(frame.block):
+                self._take(frame.block, now)
         return self._after != before
+
+    def _begin_anew(self) -> None:
+        """The newest day from its begin: what was there cannot be followed any more."""
+        self._log.close()
+        self._after = -1
+        self._lines.clear()
+        self._prices.clear()
 
     def prices(self) -> dict[str, Price]:
         """The newest of each instrument by symbol."""
         for index, line in self._lines.items():
-            if index >= len(self._instruments):
-                continue
-            one = self._instruments[index]
+            one = self._log.table[index]
             known = self._prices.get(one.symbol)
             if known is None or (known.at, known.ticks) != (line.at, line.ticks):
                 self._prices[one.symbol] = Price(
@@ -80,16 +92,12 @@ class Market:
                 )  # fmt: skip
         return dict(self._prices)
 
-    def instrument(self, symbol: str) -> Instrument | None:
-        """The feed's instrument of this symbol."""
-        return next((one for one in self._instruments if one.symbol == symbol), None)
-
     def bars(self, symbol: str, minutes: int = 1) -> Bars:
         """Today's bars of so many minutes; empty columns for a symbol without ticks."""
         found = Bars([], [], [], [], [], [])
         for index, line in list(self._lines.items()):
-            one = self._instruments[index] if index < len(self._instruments) else None
-            if one is None or one.symbol != symbol:
+            one = self._log.table[index]
+            if one.symbol != symbol:
                 continue
             for begin, opened, high, low, close, volume in [tuple(row) for row in line.minutes]:
                 start = begin - begin % (minutes * MINUTE)

@@ -19,6 +19,7 @@ from alphapanda.buses.base import decode
 from alphapanda.clock import monotonic, wall_ns
 from alphapanda.errors import AlphaPandaException
 from alphapanda.hub.client import HubClient
+from alphapanda.letters.statistics import errors_key
 from alphapanda.overview.lanes import LaneBook
 from alphapanda.overview.market import Bars, Market
 from alphapanda.overview.snapshot import Halt, Lane, Overview, Process
@@ -51,6 +52,7 @@ class Reader:
         self._lost = 0
         self._raw: dict[str, bytes | None] = {}
         self._letters: dict[str, int] = {}
+        self._specs: dict[str, tuple[tuple[int, int], RunSpec]] = {}  # by run: which file it was read from
         self._documents: dict[str, Facts] = {}
         self._client: redis.Redis | None = None
         self._closed, self._changed = threading.Event(), threading.Condition()
@@ -102,7 +104,7 @@ class Reader:
         now, before = wall_ns(), self.newest
         self._ask_hub()
         self._market.look(now)
-        specs = self._specs()
+        specs = self._read_specs()
         halts = {name: _halt(flag) for name, flag in self.workspace.halts().items()}
         names = self._namespaces(specs)
         self._read_server(names, specs)
@@ -130,15 +132,21 @@ class Reader:
         except AlphaPandaException:
             self._hub = {}
 
-    def _specs(self) -> dict[str, RunSpec]:
-        """Runs by their folders, the newest that there are; an ended one is read once."""
-        found: dict[str, RunSpec] = {}
+    def _read_specs(self) -> dict[str, RunSpec]:
+        """Runs by their folders, the newest that there are; a file is read again once it was written anew."""
+        found: dict[str, tuple[tuple[int, int], RunSpec]] = {}
         with contextlib.suppress(OSError):
             folders = sorted(self.workspace.runs.iterdir(), key=lambda one: one.stat().st_mtime)[-RUNS_MAX:]
             for folder in folders:
                 with contextlib.suppress(OSError, msgspec.MsgspecError):
-                    found[folder.name] = RunSpec.read(folder)
-        return found
+                    file = (folder / "run.json").stat()
+                    which = file.st_ino, file.st_mtime_ns
+                    known = self._specs.get(folder.name)
+                    if known is None or known[0] != which:
+                        known = which, RunSpec.read(folder)
+                    found[folder.name] = known
+        self._specs = found
+        return {run: spec for run, (_, spec) in found.items()}
 
     def _namespaces(self, specs: Mapping[str, RunSpec]) -> list[str]:
         """Those that trade, or ever did: paper first."""
@@ -158,11 +166,13 @@ class Reader:
     # ── what they wrote
 
     def _read_server(self, names: list[str], specs: Mapping[str, RunSpec]) -> None:
-        """Documents in one round trip, topics in another."""
+        """Documents in one round trip, topics in another. Of a run that is over nothing new is to be read."""
         books = {name: self._books.setdefault(name, LaneBook(name)) for name in names}
         portfolio = self.settings.portfolio_manager.portfolio_id
-        keys = [f"{spec.namespace}:{kind}:{run}" for run, spec in specs.items() for kind in ("run", "runner")]
+        open_ = [run for run in specs if run not in self._views or not self._views[run].over]
+        keys = [f"{specs[run].namespace}:{kind}:{run}" for run in open_ for kind in ("run", "runner")]
         keys += [f"health:gateway:{name}" for name in names]
+        keys += [errors_key(name) for name in names]
         money = [f"{name}:portfolio:{portfolio}" for name in names]  # hashes: a document beside its version
         try:
             if self._client is None:
@@ -184,6 +194,7 @@ class Reader:
             return
         self._lost = 0
         self._raw = dict(zip([*keys, *money], [*found, *portfolios], strict=True))
+        self._trouble.counted({name: self._raw[errors_key(name)] for name in names})
 
     def _heard(self, server: Any, books: Mapping[str, LaneBook]) -> bool:
         """Take what the topics have that is new; whether there may be more."""
@@ -196,14 +207,10 @@ class Reader:
             more |= len(entries) >= EVENTS
             for _, fields in entries:
                 try:
-                    book.take(decode(fields[b"b"]), self._rupees)
+                    book.take(decode(fields[b"b"]))
                 except (AlphaPandaException, KeyError, TypeError, ValueError) as error:
                     logs.channel("error").error("overview.unreadable", topic=name, error=error)
         return more
-
-    def _rupees(self, symbol: str, units: int) -> float:
-        one = self._market.instrument(symbol)
-        return one.rupees(units) if one is not None else units / 100
 
     def _look_at_runs(self, specs: Mapping[str, RunSpec], halts: Mapping[str, Halt]) -> None:
         views: dict[str, View] = {}

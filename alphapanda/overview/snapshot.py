@@ -97,8 +97,18 @@ class LimitUse(msgspec.Struct, frozen=True):
     unit: str  # rupees, orders or percent
 
 
+class Today(msgspec.Struct, frozen=True):
+    """What was earned on the newest day of the tape: ``net`` from the day's first equity on, with what is open and
+    after charges; ``realized`` before charges; ``charges``. Paise."""
+
+    net: int = 0
+    realized: int = 0
+    charges: int = 0
+
+
 class Lane(msgspec.Struct, frozen=True):
-    """One namespace: its money, who holds what, its orders, and whether it may place any."""
+    """One namespace: its money, who holds what, its orders, and whether it may place any. ``net`` to ``charges`` are
+    sums over its runs from their first day on; ``today`` is what the daily loss is measured on."""
 
     name: str
     live: bool
@@ -113,13 +123,14 @@ class Lane(msgspec.Struct, frozen=True):
     unrealized: int = 0
     charges: int = 0
     gross: int = 0
+    today: Today = Today()
     orders_today: int = 0
     signals: int = 0  # that were accepted or denied, since the server's topics begin
     denied: int = 0
     positions: tuple[LanePosition, ...] = ()
     orders: tuple[LaneOrder, ...] = ()  # newest first
     fills: tuple[LaneFill, ...] = ()  # newest first
-    curve: tuple[tuple[int, int], ...] = ()  # tape time, net
+    curve: tuple[tuple[int, int], ...] = ()  # tape time and net of the newest day
     limits: tuple[LimitUse, ...] = ()
 
 

@@ -1,10 +1,16 @@
-"""What goes wrong: lines of the error channel, and dead letters nobody has dealt with."""
+"""What goes wrong: lines of the error channel, what the gateways count, and dead letters nobody has dealt with.
+
+A gateway counts each failure to take a message, the tries that follow included, so its line about the dead letter is
+shown and not counted once more.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -12,6 +18,7 @@ import msgspec
 from alphapanda.clock import monotonic
 from alphapanda.events import MINUTE, SECOND, Topics
 from alphapanda.letters.dead_letters import settled
+from alphapanda.letters.statistics import ErrorStatistics, Row
 from alphapanda.logs.tail import Facts, Tail
 from alphapanda.overview.snapshot import ErrorLine
 from alphapanda.settings import Settings
@@ -20,6 +27,7 @@ from alphapanda.workspace import Workspace
 NEWEST = 200  # lines that are shown
 SEARCH_SECONDS = 2.0  # between two looks for topics that have letters
 MINUTES = 24 * 60  # that are counted
+COUNTED = ("message.dead",)  # lines about what a gateway has counted
 CLASS = re.compile(r"\b[A-Z]\w*(?:Error|Exception)\b")
 KNOWN = {
     "ts", "level", "channel", "event", "role", "pid", "namespace", "run", "strategy", "correlation_id", "exception",
@@ -35,9 +43,11 @@ class Trouble:
         folder = workspace.logs if folder is None else workspace.root / folder
         self._tail = Tail(folder / "error.jsonl", None)
         self._lines: deque[ErrorLine] = deque(maxlen=NEWEST)
-        self._counts: Counter[tuple[int, str, str, str]] = Counter()
+        self._counts = ErrorStatistics()  # of the lines
+        self._gateways: dict[str, tuple[bytes, list[Row]]] = {}  # as each counts itself
         self._begun = False
         self._told: tuple[Any, ...] = ((), ())
+        self._stale = False  # what is told is older than what is known
         self._letters: dict[str, _Letters] = {}
         self._searched = -SEARCH_SECONDS
 
@@ -48,15 +58,21 @@ class Trouble:
         for _, facts in found:
             self._add(facts)
         oldest = (now // MINUTE - MINUTES) * MINUTE
-        stale = [key for key in self._counts if key[0] < oldest]
-        for key in stale:
-            del self._counts[key]
-        if found or stale:
-            self._told = (
-                tuple(reversed(self._lines)),
-                tuple((*key, n) for key, n in sorted(self._counts.items())),
-            )
+        if found or self._stale or any(row[0] < oldest for row in self._told[1][:1]):
+            self._stale = False
+            rows = [*self._counts.rows(), *(row for _, told in self._gateways.values() for row in told)]
+            counts = sorted(row for row in rows if row[0] >= oldest)
+            self._told = tuple(reversed(self._lines)), tuple(counts)
         return {"errors": self._told[0], "error_counts": self._told[1]}
+
+    def counted(self, told: Mapping[str, bytes | None]) -> None:
+        """What the gateway of each namespace has counted: the value of ``errors_key``; None keeps what it was."""
+        for name, raw in told.items():
+            if raw is None or raw == self._gateways.get(name, (b"",))[0]:
+                continue
+            with contextlib.suppress(msgspec.MsgspecError):
+                self._gateways[name] = raw, ErrorStatistics.from_json(raw).rows()
+                self._stale = True
 
     def letters(self, server: Any) -> dict[str, int]:
         """Open dead letters by topic, read from where the last look stopped. Raises what the client raises."""
@@ -78,7 +94,8 @@ class Trouble:
         kind = _class(facts)
         namespace, topic = str(facts.get("namespace") or ""), str(facts.get("topic") or "")
         at = str(facts.get("ts", ""))
-        self._counts[_minute(at), kind, topic, namespace] += 1
+        if facts.get("event") not in COUNTED:
+            self._counts.add(kind, topic, namespace, _minute(at))
         rest = {name: value for name, value in facts.items() if name not in KNOWN}
         self._lines.append(
             ErrorLine(

@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from alphapanda.orders import OPEN, PART, SENT
 from alphapanda.result import RunError
 from alphapanda.workspace import RunSpec
 
+WORKING = (SENT, OPEN, PART)
 ENDS = ("failed", "halted", "stopped")
 SHARED = "paper"  # the namespace without money
 
@@ -109,6 +111,12 @@ class View(msgspec.Struct, frozen=True):
     def settled(self) -> bool:
         """Whether it has ended and the gateway has shown its last figures, if it ever knew of it."""
         return self.ended and self.books.state in ("", *ENDS)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing can change any more: it is settled, holds nothing, and no order of it is open."""
+        held = any(one.quantity for one in self.books.positions)
+        return self.settled and not held and not any(one.status in WORKING for one in self.books.orders)
 
     @property
     def live(self) -> bool:

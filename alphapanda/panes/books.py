@@ -11,7 +11,7 @@ from typing import Any
 from alphapanda.overview import Lane, Overview, Reader, View
 from alphapanda.panes.head import MILLISECOND
 from alphapanda.panes.parts import Column
-from alphapanda.report.text import parameters_text
+from alphapanda.report.text import parameters_text, signed
 
 SECOND = 1000 * MILLISECOND
 RUNS_MAX = 100
@@ -57,10 +57,10 @@ def figures(overview: Overview, namespace: str) -> list[dict[str, Any]]:
         return {"label": label, "value": value, "kind": kind, "tone": tone, "note": note}
 
     return [
-        figure("P&L today, charges paid", lane.net),
-        figure("realised", lane.realized),
+        figure("P&L today, charges paid", lane.today.net, note=_since(lane)),
+        figure("realised", lane.today.realized),
         figure("unrealised", lane.unrealized, note=f"{held} open" if held else "nothing open"),
-        figure("charges", lane.charges, tone=""),
+        figure("charges", lane.today.charges, tone=""),
         figure("equity", lane.equity, tone=""),
         figure("exposure", lane.gross, tone=""),
         figure("orders today", lane.orders_today, "int"),
@@ -68,8 +68,13 @@ def figures(overview: Overview, namespace: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def _since(lane: Lane) -> str:
+    """What its runs have earned in all, where that is not today's alone."""
+    return "" if lane.net == lane.today.net else f"{signed(lane.net)} with the days before"
+
+
 def curve(overview: Overview, namespace: str) -> list[tuple[int, int]]:
-    """Net over tape time, as points of ms and paise."""
+    """What the newest day earned over tape time, as points of ms and paise."""
     return [(ts // MILLISECOND, net) for ts, net in lane_of(overview, namespace).curve]
 
 

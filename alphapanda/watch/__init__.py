@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-
-import msgspec
-
 from alphapanda.errors import InfrastructureError
 from alphapanda.hub.client import HubClient
-from alphapanda.workspace import Workspace, replace_file
+from alphapanda.workspace import Workspace
 
 ROLE = "watch"
 
@@ -22,9 +18,5 @@ def offer(workspace: Workspace) -> bool:
             raise
     else:
         return True
-    kept: list[str] = []
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
-        kept = msgspec.json.decode(workspace.offered.read_bytes(), type=list[str])
-    if ROLE not in kept:
-        replace_file(workspace.offered, msgspec.json.encode([*kept, ROLE]))
+    workspace.offer([*(role for role in workspace.offered() if role != ROLE), ROLE])
     return False

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from alphapanda.api.documents import Routes
 from alphapanda.api.platform import Platform
 from alphapanda.clock import wall_ns
-from alphapanda.overview import Lane
+from alphapanda.overview import Lane, Today
 
 MONEY = ("equity", "net", "realized", "unrealized", "charges", "gross")
 EXAMPLE = '# TYPE alphapanda_net_rupees gauge\nalphapanda_net_rupees{namespace="paper"} 1845.0\n'
@@ -48,6 +48,9 @@ class _Figures(Collector):
         for name in MONEY:
             rows = [((lane.name,), getattr(lane, name) / 100) for lane in lanes]
             yield _gauge(f"{name}_rupees", f"{name} of a namespace", ("namespace",), rows)
+        for name in Today.__struct_fields__:
+            rows = [((lane.name,), getattr(lane.today, name) / 100) for lane in lanes]
+            yield _gauge(f"today_{name}_rupees", f"{name} of the newest day", ("namespace",), rows)
         for name, about in (
             ("orders_today", "orders of the day"),
             ("signals", "signals heard"),

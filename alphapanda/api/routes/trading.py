@@ -13,13 +13,14 @@ from alphapanda.api.platform import One, Page, Platform
 from alphapanda.api.routes.wanted import After, Limit, Namespace, OfNamespace, OfRun, OfStatus, OfSymbol
 from alphapanda.api.signals import Signal, Signals
 from alphapanda.errors import UnknownNameError
-from alphapanda.overview import Halt, Lane, LaneFill, LaneOrder, LanePosition, LimitUse
+from alphapanda.overview import Halt, Lane, LaneFill, LaneOrder, LanePosition, LimitUse, Today
 
 TS = 1_795_146_300_000_000_000
 
 
 class Portfolio(msgspec.Struct, frozen=True, kw_only=True):
-    """One namespace's money in paise. ``live``: real money may be behind it. ``halt``: its kill switch, if pulled."""
+    """One namespace's money in paise. ``live``: real money may be behind it. ``halt``: its kill switch, if pulled.
+    ``net`` to ``charges`` are sums over its runs from their first day on, ``today`` is of the newest day alone."""
 
     namespace: str
     live: bool
@@ -33,12 +34,13 @@ class Portfolio(msgspec.Struct, frozen=True, kw_only=True):
     unrealized: int
     charges: int
     gross: int
+    today: Today
     orders_today: int
     positions: int
 
 
 class Account(msgspec.Struct, frozen=True):
-    """A portfolio with its limits and its curve: tape time and net in paise."""
+    """A portfolio with its limits and today's curve: tape time and net in paise."""
 
     portfolio: Portfolio
     limits: tuple[LimitUse, ...]
@@ -68,9 +70,10 @@ Stamped = TypeVar("Stamped", Order, Fill, Signal)
 
 PORTFOLIO = Portfolio(
     namespace="paper", live=False, halt=None, updated=TS, tape_ts=TS, capital=100_000_000, equity=100_184_500,
-    net=184_500, realized=210_000, unrealized=-12_300, charges=13_200, gross=15_230_000, orders_today=4, positions=1,
+    net=184_500, realized=210_000, unrealized=-12_300, charges=13_200, gross=15_230_000,
+    today=Today(net=-120_000, realized=-94_500, charges=13_200), orders_today=4, positions=1,
 )  # fmt: skip
-ACCOUNT = Account(PORTFOLIO, (LimitUse("daily loss", 1200.0, 50_000.0, "rupees"),), ((TS, 184_500),))
+ACCOUNT = Account(PORTFOLIO, (LimitUse("daily loss", 1200.0, 50_000.0, "rupees"),), ((TS, -120_000),))
 POSITION = Position(
     "openingbreakout-1",
     "OpeningBreakout",
@@ -213,7 +216,8 @@ def _portfolio(lane: Lane) -> Portfolio:
     return Portfolio(
         namespace=lane.name, live=lane.live, halt=lane.halt, updated=lane.updated, tape_ts=lane.tape_ts,
         capital=lane.capital, equity=lane.equity, net=lane.net, realized=lane.realized, unrealized=lane.unrealized,
-        charges=lane.charges, gross=lane.gross, orders_today=lane.orders_today, positions=len(lane.positions),
+        charges=lane.charges, gross=lane.gross, today=lane.today, orders_today=lane.orders_today,
+        positions=len(lane.positions),
     )  # fmt: skip
 
 
