@@ -387,9 +387,10 @@ class Gateway:
         """What the heartbeat says."""
         account = self.account
         state = "halted" if account.halted else "reducing" if account.reduces else "serving"
+        trouble = self.trouble or self.trader.trouble
         return {
-            "state": "blocked" if self.trouble else state, "namespace": self.namespace,
-            "detail": self.trouble or account.halted or account.reduces,
+            "state": "blocked" if trouble else state, "namespace": self.namespace,
+            "detail": trouble or account.halted or account.reduces,
             "runs": sum(not h.released for h in self.runs.values()), "orders_today": self.account.orders_today,
             "mode": self.trader.execution_mode,
         }  # fmt: skip

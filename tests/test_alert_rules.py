@@ -85,7 +85,8 @@ QUIET = {
     "another error": line("hub.fault"),
     "a kill switch that was lifted": line("broker.alarm", detail="kill level 0 (normal): lifted"),
     "a line without a time": line("broker.alarm", at="when?"),
-    "orders blocked for another reason": line("orders.blocked", detail="the disk is full"),
+    "a token that was dead": line("broker.alarm", detail="the access token is dead: Kite said so"),
+    "orders were blocked": line("orders.blocked", detail="Kite refused the token"),
 }
 
 LOUD: dict[str, tuple[Overview, str, str, str]] = {
@@ -111,7 +112,12 @@ LOUD: dict[str, tuple[Overview, str, str, str]] = {
         "token_dead:gateway:zerodha", "critical", "nobody is logged in",
     ),
     "token refused": (
-        line("orders.blocked", detail="Kite refused the token"), "token_dead:gateway:zerodha", "critical", "refused",
+        process("gateway:zerodha", health={"state": "blocked", "detail": "takes the access token no more"}),
+        "token_dead:gateway:zerodha", "critical", "no more",
+    ),
+    "a journal on a full disk": (
+        process("gateway:zerodha", health={"state": "blocked", "detail": "no space left"}),
+        "orders_blocked:gateway:zerodha", "critical", "no space",
     ),
     "mismatch": (
         line("broker.alarm", detail="the broker shows 5, our trades make 0"), "mismatch:zerodha/broker.alarm",

@@ -12,7 +12,7 @@ from typing import Any
 
 from alphapanda.alerts.book import LEVELS, Finding, Level
 from alphapanda.events import DAY, SECOND
-from alphapanda.overview import ErrorLine, Lane, Overview, View
+from alphapanda.overview import ErrorLine, Lane, Overview, Process, View
 from alphapanda.schedules import Run, Schedule
 
 NEAR = 0.8  # share of the daily loss limit at which somebody should look
@@ -23,7 +23,10 @@ MONEY = {  # events of the error channel that put our books in doubt, and what i
     "broker.unknown_order": ("the broker knows an order that we do not", "alphapanda reconcile"),
     "stop.lost": ("a stop has gone that nobody withdrew", "alphapanda status"),
 }
-KILL = "kill level "  # begins an alarm of the order path that is ``kill_switch``'s
+OTHERS = (
+    "kill level ",
+    "the access token is dead",
+)  # begin alarms of the order path that have rules of their own
 LOGIN_WORDS = ("log in", "logged in", "login", "token")
 
 Rule = Callable[[Overview], Iterator[Finding]]
@@ -123,16 +126,13 @@ def logged_out(seen: Overview) -> Iterator[Finding]:
     """The broker's session is dead: a person has to log in."""
     said: dict[str, str] = {}
     for one in seen.processes:
-        if one.health.get("state") == "logged_out":
-            said[one.role] = str(one.health.get("detail") or one.detail)
+        told = str(one.health.get("detail") or one.detail)
+        if one.health.get("state") == "logged_out" or (_is_blocked(one) and _about_login(told)):
+            said[one.role] = told
         elif (
             one.state in ("waiting", "failed") and _about_login(one.error) and one.role.startswith("gateway:")
         ):
             said[one.role] = one.error
-    for line in _lines(seen, "orders.blocked"):
-        role = f"gateway:{line.namespace}"
-        if _about_login(detail := str(line.facts.get("detail") or line.message)):
-            said.setdefault(role, detail)
     for role, detail in said.items():
         yield Finding(
             rule="token_dead",
@@ -145,12 +145,23 @@ def logged_out(seen: Overview) -> Iterator[Finding]:
         )
 
 
+def blocked(seen: Overview) -> Iterator[Finding]:
+    """A gateway runs and no order of it can leave: its journal cannot be written, its keyring is locked."""
+    for one in seen.processes:
+        told = str(one.health.get("detail") or one.detail)
+        if _is_blocked(one) and not _about_login(told):
+            yield Finding(
+                rule="orders_blocked", subject=one.role, namespace=one.role.partition(":")[2], level="critical",
+                title=f"{one.role} lets no order leave", message=told, fix="alphapanda status; alphapanda logs error",
+            )  # fmt: skip
+
+
 def mismatch(seen: Overview) -> Iterator[Finding]:
     """What the broker shows does not fit our books."""
     for event, (title, fix) in MONEY.items():
         newest: dict[str, ErrorLine] = {}
         for line in _lines(seen, event):  # newest first
-            if not str(line.facts.get("detail") or line.message).startswith(KILL):
+            if not str(line.facts.get("detail") or line.message).startswith(OTHERS):
                 newest.setdefault(line.namespace, line)
         for namespace, line in newest.items():
             lane = seen.lanes.get(namespace)
@@ -194,7 +205,7 @@ def process_failed(seen: Overview) -> Iterator[Finding]:
 
 
 RULES: tuple[Rule, ...] = (
-    daily_loss, kill_switch, rejected, halted, stale, logged_out, mismatch, process_failed,
+    daily_loss, kill_switch, rejected, halted, stale, logged_out, blocked, mismatch, process_failed,
 )  # fmt: skip
 
 
@@ -236,6 +247,10 @@ def _level(level: Level, what: Lane | View) -> Level:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _is_blocked(one: Process) -> bool:
+    return one.role.startswith("gateway:") and one.health.get("state") == "blocked"
 
 
 def _about_login(text: str) -> bool:

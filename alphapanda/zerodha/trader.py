@@ -57,6 +57,7 @@ TOKEN_SECONDS = 5.0  # between looks whether a person has logged in again
 POSITIONS_SECONDS = 20.0  # between two looks at the account's positions
 AGAIN_SECONDS = 0.25  # after a journal that could not be written
 FENCED = "E_LEASE"
+LOGGED_OUT = "Zerodha takes the access token no more: nothing leaves before `alphapanda login`"
 HALT = 2  # the kill level at which nothing new leaves
 
 
@@ -83,7 +84,6 @@ class ZerodhaTrader(Trader):
         self._pool = ThreadPoolExecutor(Policy().senders + 1, thread_name_prefix="kite")
         self._rulebook = Rulebook.load()
         self._scales: dict[str, int] = {}
-        self.trouble = ""
         self._skewed = 0  # looks in a row whose answers had another time than we
 
     @classmethod
@@ -251,7 +251,7 @@ class ZerodhaTrader(Trader):
                     while (call := self._next_call()) is not None:
                         self._pool.submit(self._make, call)
                     wait = (self._path.wakes_at(now) - now) / SECOND
-                self._said("")
+                self._said(LOGGED_OUT if self._path.token_dead else "")
             except DatabaseError as error:
                 if error.code == FENCED:
                     raise  # another is in charge: whatever we still learn it finds in the book
