@@ -94,11 +94,10 @@ def fills(found: Desk, run: str) -> int:
     return found.rig.document(f"{NAMESPACE}:run:{run}").get("counts", {}).get("fills", 0)
 
 
-def traded(found: Desk, run: str) -> int:
-    """How many of the run's newest orders its books show as filled, or as too old to be sent once something could be:
-    on a slow machine a fault may last so long."""
+def filled(found: Desk, run: str, or_reason: str = "filled") -> int:
+    """How many of the run's newest orders its books show as filled, or as ended for a reason that begins so."""
     orders = found.rig.document(f"{NAMESPACE}:run:{run}").get("orders", ())
-    return sum(one["status"] == "filled" or one["reason"].startswith("its time was over") for one in orders)
+    return sum(one["status"] == "filled" or one["reason"].startswith(or_reason) for one in orders)
 
 
 def trade(found: Desk, name: str, most: int, first: int = 2) -> str:
@@ -109,8 +108,10 @@ def trade(found: Desk, name: str, most: int, first: int = 2) -> str:
 
 
 def finish(found: Desk, run: str, most: int) -> None:
-    """Wait until it has traded all it wanted, each order once."""
-    found.until(lambda: traded(found, run) == most, 40.0, f"{most} orders are in the run's books")
+    """Wait until it has traded all it wanted, each order once. On a slow machine a fault may last longer than an order
+    may wait."""
+    late = "its time was over"
+    found.until(lambda: filled(found, run, late) == most, 40.0, f"{most} orders are in the run's books")
 
 
 # ── the state server ─────────────────────────────────────────────────────────────────────────────────────────────
