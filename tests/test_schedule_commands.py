@@ -54,6 +54,12 @@ def test_from_nothing_to_nothing(typed: Type) -> None:
     assert "is due" in typed("schedule resume opening-range")[1]
     assert "is removed" in typed("schedule remove opening-range")[1]
     assert typed("schedule list --json")[1] == "[]\n"
+    told = [json.loads(line) for line in Path(".alphapanda/logs/audit.jsonl").read_text().splitlines()]
+    assert [one["event"] for one in told] == [
+        f"schedule.{verb}" for verb in ("add", "pause", "resume", "remove")
+    ]
+    assert {one["name"] for one in told} == {"opening-range"}
+    assert all(one["by"] for one in told)
 
 
 WRONG = [

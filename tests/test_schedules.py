@@ -20,6 +20,7 @@ from alphapanda.errors import DatabaseError, InfrastructureError, UnknownNameErr
 from alphapanda.processes import mark
 from alphapanda.schedules import When
 from alphapanda.schedules.scheduler import AT_ONCE, Scheduler
+from alphapanda.schedules.source import typed
 from tests.schedule_rig import RULES, Rig, at, notebook
 
 MORNING = When(at="09:10")
@@ -91,6 +92,30 @@ def test_what_the_notebook_may_not_be_told(rig: Rig, values: dict[str, Any]) -> 
     assert caught.value.code == "E_PARAM"
     assert caught.value.fix
     assert rig.schedules.list() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "value"),
+    [
+        ("list[str]", '["NSE:INFY", "NSE:TCS"]', ["NSE:INFY", "NSE:TCS"]), ("list[str]", '["NSE:INFY", 5]', ...),
+        ("dict[str, float]", '{"a": 1, "b": 0.5}', {"a": 1, "b": 0.5}), ("dict[str, float]", '{"a": "x"}', ...),
+        ("int | None", "null", None), ("int | None", "7", 7), ("int | None", "7.5", ...),
+        ("str | None", "null", None), ("str | None", "5", "5"), ("list[int | None]", "[1, null]", [1, None]),
+        ("list[list[int]]", "[[1], [2, 3]]", [[1], [2, 3]]), ("list[list[int]]", "[[1], 2]", ...),
+        ("float", "1", 1), ("bool", "1", ...), ("Path", "a", ...), ("list[Path]", "[]", ...), ("list[()]", "[]", ...),
+    ],
+)  # fmt: skip
+def test_a_parameter_is_of_the_type_that_its_notebook_says(
+    rig: Rig, kind: str, word: str, value: Any
+) -> None:
+    notebook(rig.folder / "typed.ipynb", parameters=f"x: {kind} = None")
+    read = rig.schedules.source("typed.ipynb")
+    if value is ...:
+        with pytest.raises(ValidationError) as caught:
+            typed(read, [f"x={word}"])
+        assert caught.value.code == "E_PARAM"
+    else:
+        assert typed(read, [f"x={word}"]) == {"x": value}
 
 
 def test_lane_and_limits_are_refused_even_where_a_notebook_asks(rig: Rig) -> None:

@@ -6,9 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from alphapanda.commands.kill_switch import who
 from alphapanda.console import as_json, listing, open_console, say, show
 from alphapanda.errors import InfrastructureError, ValidationError
 from alphapanda.events import ist
+from alphapanda.logs import audited
 from alphapanda.logs.redaction import register_settings
 from alphapanda.schedules import NAME, Run, Schedule, Schedules, When
 from alphapanda.schedules import source as sources
@@ -81,18 +83,29 @@ def run(options: argparse.Namespace) -> int:
         case "history":
             return _history(options, schedules)
         case "run":
-            return _ran(schedules.run(options.name))
+            ran = schedules.run(options.name)
+            _note(workspace, options, outcome=ran.state)
+            return _ran(ran)
         case "unit":
             sys.stdout.write(f"{systemd_unit(workspace)}\n{cron_line(workspace)}")
         case "resume":
-            _say(f"{options.name} is due {_when(schedules.resume(options.name).due)}")
+            due = schedules.resume(options.name).due
+            _note(workspace, options)
+            _say(f"{options.name} is due {_when(due)}")
         case "pause":
             schedules.pause(options.name)
+            _note(workspace, options)
             _say(f"{options.name} is paused; `alphapanda schedule resume {options.name}`")
         case _:
             schedules.remove(options.name)
+            _note(workspace, options)
             _say(f"{options.name} is removed; what it left stays under .alphapanda/schedules/{options.name}")
     return OK
+
+
+def _note(workspace: Workspace, options: argparse.Namespace, **facts: str) -> None:
+    """What a person did, on the audit channel; what was given to a notebook is in the schedule's own record."""
+    audited(workspace, f"schedule.{options.action}", name=options.name, by=who(), **facts)
 
 
 def _add(options: argparse.Namespace, workspace: Workspace, schedules: Schedules) -> int:
@@ -112,6 +125,8 @@ def _add(options: argparse.Namespace, workspace: Workspace, schedules: Schedules
         grace=options.grace,
         once=options.once,
     )
+    options.name = made.name
+    _note(workspace, options, notebook=made.notebook, when=str(made.when))
     _say(f"{made.name}: {made.notebook}, {made.when}{', once' if made.once else ''}; due {_when(made.due)}")
     try:
         kept = offer(workspace)

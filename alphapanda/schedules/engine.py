@@ -14,7 +14,7 @@ from typing import Any
 
 import nbformat
 from jupyter_client.manager import AsyncKernelManager
-from papermill import execute_notebook, inspect_notebook
+from papermill import execute_notebook
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.log import logger
@@ -23,18 +23,6 @@ from alphapanda.errors import ValidationError
 from alphapanda.logs.redaction import hidden
 
 SHOWS = ("stream", "display_data", "update_display_data", "execute_result", "error")
-
-
-def inferred(document: dict[str, Any]) -> set[str]:
-    """The names that papermill would set; it passes others on with no more than a warning."""
-    try:
-        return set(inspect_notebook(_upgraded(document)))
-    except Exception as error:  # noqa: BLE001 - whatever it stumbles over, it would not run it
-        raise ValidationError(
-            f"papermill cannot read the notebook: {error!s:.200}",
-            fix="open it in JupyterLab and save it",
-            code="E_NOTEBOOK",
-        ) from None
 
 
 def execute(

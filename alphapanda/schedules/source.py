@@ -15,6 +15,8 @@ import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from alphapanda.errors import UnknownNameError, ValidationError
 
 SUFFIX = ".ipynb"
@@ -25,15 +27,16 @@ RESERVED = {
     "lane", "namespace", "broker", "broker_namespace", "limits", "risk", "live", "profile", "approved_until",
 }  # fmt: skip
 RESERVED_STARTS = ("risk__", "zerodha__", "broker__", "limit_", "max_order_")
-TYPES: dict[str, tuple[type, ...]] = {
-    "bool": (bool,), "int": (int,), "float": (float, int), "str": (str,), "list": (list,), "dict": (dict,),
+TYPES: dict[str, Any] = {
+    "bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict,
 }  # fmt: skip
 
 
 class Declared(NamedTuple):
-    """One line of a parameters cell: the name of its type (empty: not known) and what it is unless told otherwise."""
+    """One line of a parameters cell: its type (None: not known) as it is written there, and its default."""
 
-    kind: str
+    kind: Any
+    text: str
     default: Any
 
 
@@ -109,22 +112,22 @@ def declared(source: Source) -> dict[str, Declared]:
     for line in lines:
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
             default = _literal(line.value)
-            found[line.target.id] = Declared(_named(line.annotation), default)
+            kind = _type(line.annotation)
+            found[line.target.id] = Declared(
+                kind, "" if kind is None else ast.unparse(line.annotation), default
+            )
         elif isinstance(line, ast.Assign):
             default = _literal(line.value)
             for target in line.targets:
                 if isinstance(target, ast.Name):
-                    found[target.id] = Declared("" if default is None else type(default).__name__, default)
+                    kind = None if default is None else TYPES.get(type(default).__name__)
+                    found[target.id] = Declared(kind, kind.__name__ if kind else "", default)
     return found
 
 
 def checked(source: Source, values: dict[str, Any]) -> dict[str, Any]:
     """The values, if the notebook may be told them; ValidationError (E_PARAM) that names the first that it may not."""
     known = declared(source)
-    if values:
-        from alphapanda.schedules.engine import inferred  # papermill is heavy
-
-        known = {name: one for name, one in known.items() if name in inferred(source.document)}
     for name, value in values.items():
         where = f"parameter {name!r:.80} of {source.path.name}"
         folded = name.casefold()
@@ -132,12 +135,16 @@ def checked(source: Source, values: dict[str, Any]) -> dict[str, Any]:
             raise _wrong(f"{where} is not a schedule's to set", "lane and limits are the settings'")
         if name not in known:
             raise UnknownNameError(f"parameter of {source.path.name}", name[:80], known, code="E_PARAM")
-        kind = known[name].kind
-        if kind not in TYPES:
-            raise _wrong(f"{where} says no type", f"annotate it: {name}: int = 20; one of {', '.join(TYPES)}")
-        fits = isinstance(value, TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
-        if not fits or not _plain(value, DEEP_MAX):
-            raise _wrong(f"{where} is {_shown(value)}, not of type {kind}", f"give a finite, plain {kind}")
+        kind, text, _ = known[name]
+        if kind is None:
+            told = f"annotate it: {name}: int = 20; made of {', '.join(TYPES)}, as list[str] or int | None"
+            raise _wrong(f"{where} says no type", told)
+        if not _plain(value, DEEP_MAX):
+            raise _wrong(f"{where} is {_shown(value)}, not of type {text}", f"give a finite, plain {text}")
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            raise _wrong(f"{where} is {_shown(value)}, not of type {text}", str(error)) from None
     if len(json.dumps(values)) > VALUES_BYTES_MAX:
         raise _wrong(f"the parameters have more than {VALUES_BYTES_MAX:,} bytes", "name a file instead")
     return values
@@ -152,13 +159,14 @@ def typed(source: Source, words: list[str]) -> dict[str, Any]:
             raise _wrong(f"{word!r:.80} is no parameter", "write NAME=VALUE")
         if name in values:
             raise _wrong(f"parameter {name!r:.80} is given twice", "give it once")
-        kind = known[name].kind if name in known else "str"
+        kind, written, _ = known.get(name, Declared(str, "str", None))
         try:
-            values[name] = text if kind in ("str", "") else json.loads(text)
+            as_it_is = kind in (str, None) or (kind == str | None and text != "null")
+            values[name] = text if as_it_is else json.loads(text)
         except (ValueError, RecursionError):
             raise _wrong(
-                f"parameter {name} of {source.path.name} is {text!r:.60}, not of type {kind}",
-                'write 20, 0.5, true, ["a", "b"]',
+                f"parameter {name} of {source.path.name} is {text!r:.60}, not of type {written}",
+                'write 20, 0.5, true, null, ["a", "b"]',
             ) from None
     return checked(source, values)
 
@@ -192,8 +200,30 @@ def _literal(node: ast.expr | None) -> Any:
         return None
 
 
-def _named(node: ast.expr) -> str:
-    """``int`` of ``int``, ``list`` of ``list[str]``; empty for what we do not judge."""
-    if isinstance(node, ast.Subscript):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
+def _type(node: ast.expr) -> Any:
+    """The type that an annotation made of ``TYPES`` names, such as ``dict[str, float] | None``; None for any other."""
+    try:
+        match node:
+            case ast.Name(name):
+                return TYPES.get(name)
+            case ast.Subscript(ast.Name("dict"), ast.Tuple([key, value])):
+                return dict[_sure(key), _sure(value)]
+            case ast.Subscript(ast.Name("list"), item):
+                return list[_sure(item)]
+            case ast.BinOp(left, ast.BitOr(), right):
+                return _sure(left) | (None if _is_none(right) else _sure(right))
+            case _:
+                return None
+    except TypeError:
+        return None
+
+
+def _sure(node: ast.expr) -> Any:
+    kind = _type(node)
+    if kind is None:
+        raise TypeError(ast.unparse(node))
+    return kind
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
