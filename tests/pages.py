@@ -9,13 +9,15 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
+from playwright import sync_api
+from playwright.sync_api import expect
 
 import alphapanda as ap
 from alphapanda.access import Access
@@ -30,9 +32,21 @@ from tests.rig import Rig
 from tests.test_notebooks import FLAGS, chromium
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, FrameLocator, Locator, Page
 
 DESKTOP, PHONE = (1360, 900), (390, 844)
+WAIT, ARMED = 30_000, 3_000  # ms: for whatever a page is to show; a button that acts asks for a little longer
+expect.set_options(timeout=WAIT)
+DRAWN = """() => {
+  const inner = (one) => [one, ...(one.shadowRoot ? deep(one.shadowRoot) : [])];
+  const deep = (root) => [...root.querySelectorAll("*")].flatMap(inner);
+  const parts = deep(document).filter((one) => one.classList.contains("ap-part"));
+  const waits = ({ shadowRoot: root }) => !root?.querySelector("section.box, .bar")
+    || root.querySelector("p.none")?.textContent === "Loading."
+    || (root.querySelector(".figs") && !root.querySelector(".figure"))
+    || root.querySelector("select:not([hidden]):empty");
+  return parts.length > 1 && !parts.some(waits);
+}"""
 NASTY = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
 
 
@@ -92,11 +106,11 @@ class Platform:
         page.on("console", lambda line: said.append(line.text) if line.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda asked: outside.append(asked.url) if not _here(asked.url) else None)
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(WAIT)
         try:
             page.goto(door(self.rig.workspace, entry(self.rig.workspace, name, role)))
             page.wait_for_url(f"{self.url}/{name}")
-            page.wait_for_selector(".age.gain")
+            drawn(page)
             yield page
         finally:
             context.close()
@@ -109,7 +123,7 @@ class Platform:
         assert self.browser is not None
         context = self.browser.new_context()
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(WAIT)
         try:
             yield page
         finally:
@@ -136,14 +150,36 @@ class Platform:
         few.save(Path(self.pictures) / f"{name}.png", optimize=True)
 
 
-def box(page: Page, title: str) -> Any:
+def drawn(page: Page, timeout: float = WAIT) -> None:
+    """Wait until a page stands: its data is live, and every part has been told by the server what to show, which is
+    done one after another. What a part is told later (an order, an alert) needs a wait of its own."""
+    page.wait_for_selector(".age.gain", timeout=timeout)
+    page.wait_for_function(DRAWN, timeout=timeout)
+
+
+def box(page: Page | FrameLocator, title: str) -> Locator:
     """The part of this title."""
-    return page.locator("section.box", has=page.locator("h2", has_text=re.compile(f"^{title}$")))
+    return page.locator("section.box").filter(has=page.locator("h2", has_text=re.compile(f"^{title}$")))
 
 
-def column(page: Page, title: str, number: int) -> list[str]:
-    """The texts of a table's column."""
-    return box(page, title).locator(f"tbody td:nth-child({number})").all_inner_texts()
+def column(page: Page, title: str, number: int) -> Locator:
+    """The cells of a table's column."""
+    return box(page, title).locator(f"tbody td:nth-child({number})")
+
+
+def keys(rows: Locator) -> set[str]:
+    """Which rows a table shows now."""
+    return set(rows.evaluate_all("lines => lines.map(line => line.dataset.key)"))
+
+
+def press(row: Locator, name: str) -> None:
+    """Press a button that acts: it asks once more, for four seconds. Pressed too late it asks again."""
+    for _ in range(5):
+        row.locator("button", has_text=name).click()
+        with suppress(sync_api.TimeoutError):
+            row.locator("button.armed").click(timeout=ARMED)
+            return
+    raise AssertionError(f"{name} cannot be pressed twice")
 
 
 def halt(page: Page, reason: str, typed: str = "", *, lift: bool = False) -> None:
@@ -154,6 +190,28 @@ def halt(page: Page, reason: str, typed: str = "", *, lift: bool = False) -> Non
     if typed:
         dialog.locator("#typed").fill(typed)
     dialog.locator("button.yes").click()
+
+
+def halted(desk: Platform, page: Page, namespace: str = "paper") -> None:
+    """Wait until the kill switch has done what it promises and the page says so: the gateway has halted, or, where it
+    did not say so in time (a loaded machine), it was ended and what came back is halted."""
+    told = page.locator(".said p", has_text=re.compile("the gateway has halted|nothing can be sent now"))
+    told.first.wait_for()
+    gateway_is(desk, namespace, "halted")
+
+
+def lifted(desk: Platform, page: Page, namespace: str = "paper") -> None:
+    """Wait until the page says what lifting came to, and orders pass again."""
+    page.locator(".said p", has_text=re.compile("takes orders again|did not confirm")).first.wait_for()
+    gateway_is(desk, namespace, "serving")
+
+
+def gateway_is(desk: Platform, namespace: str, state: str) -> None:
+    """Wait until the gateway says so itself, in its next heartbeat."""
+    desk.rig.until(
+        lambda: desk.rig.document(f"health:gateway:{namespace}").get("state") == state, 60.0,
+        f"the gateway of {namespace} is {state}",
+    )  # fmt: skip
 
 
 def cookies(desk: Platform, role: str = "view") -> dict[str, str]:

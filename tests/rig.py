@@ -280,8 +280,8 @@ class Rig:
 
     def last_accepted(self, run: str) -> int:
         """When a signal passed the rules for the last time: wall ns."""
-        orders = self.orders(run)
         asked = [(q.signal.id, at) for q, _, at in self.journal(run) if q.signal is not None]
+        orders = self.orders(run)  # read later: it knows all of them
         return max(at for name, at in asked if orders[name].status != DENIED)
 
     def ledger(self, run: str) -> Ledger:

@@ -19,7 +19,7 @@ import alphapanda as ap
 from alphapanda.access import ROLES, Access
 from alphapanda.entry import PAGES, Entry, door, entry
 from alphapanda.environment import without_secrets
-from tests.pages import FLAGS, chromium
+from tests.pages import FLAGS, chromium, drawn
 from tests.rig import Rig
 from tests.schedule_rig import notebook
 
@@ -195,7 +195,7 @@ def _seen(place: Place, page: Page, way: Entry) -> None:
 
     page.on("websocket", lambda socket: socket.on("framereceived", told))
     page.goto(door(place.rig.workspace, way))
-    page.wait_for_selector(".age.gain")
+    drawn(page)
     page.wait_for_selector(f"text={'Leaky' if way.page != 'errors' else ABSENT}")
     place.keep(f"shown {way.page}", page.content().encode())
 
