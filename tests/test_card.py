@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from alphapanda.clock import pause
 from alphapanda.errors import InfrastructureError
 from alphapanda.hub.client import HubClient
 from alphapanda.workspace import RunSpec, Workspace
+from tests.pages import expect
 from tests.test_notebook_client import CELL, CONNECT, hub, until
 from tests.test_notebooks import browser_page, chromium, jupyterlab, use_theme
 
@@ -33,7 +35,9 @@ while not os.path.exists({!r}):
     end = time.time() + 0.5
     while time.time() < end:
         pass"""
-HELD = "import ctypes\nctypes.PyDLL(None).open({!r}, 0)"  # one C call that does not let go of the interpreter
+HELD = """import ctypes
+open({!r}, "w").close()
+ctypes.PyDLL(None).open({!r}, 0)"""  # one C call that does not let go of the interpreter; the file says it is next
 ASKED = r"n => /\[[*\d]+\]/.test(document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')[n].textContent)"
 
 
@@ -77,20 +81,19 @@ class Lab:
             self.cell(number).locator(".jp-InputArea-editor").click()
             self.page.keyboard.press("Control+Enter")
             with suppress(sync_api.TimeoutError):
-                self.page.wait_for_function(ASKED, arg=number, timeout=5_000)
+                self.page.wait_for_function(ASKED, arg=number, timeout=10_000)
                 return
         raise AssertionError(f"cell {number} does not start")
 
     def busy(self, number: int) -> bool:
         return "[*]" in self.cell(number).locator(".jp-InputPrompt").inner_text()
 
-    def finish(self, number: int) -> None:
+    def finish(self, number: int, timeout: float = 90_000) -> None:
         """Wait for its end; an error fails the test with what it said."""
-        until(lambda: not self.busy(number), 90)
-        assert (
-            self.cell(number).locator("[data-mime-type='application/vnd.jupyter.error']").all_inner_texts()
-            == []
+        expect(self.cell(number).locator(".jp-InputPrompt")).to_have_text(
+            re.compile(r"\[\d+\]"), timeout=timeout
         )
+        expect(self.cell(number).locator("[data-mime-type='application/vnd.jupyter.error']")).to_have_text([])
 
     def run(self, number: int) -> None:
         self.start(number)
@@ -99,16 +102,32 @@ class Lab:
     def card(self, number: int) -> Locator:
         """The card that a cell shows, once its run does something."""
         card = self.cell(number).locator(".ap-live")
-        card.wait_for(timeout=60_000)
-        self.page.wait_for_function(
-            "c => c.dataset.state === 'running'", arg=card.element_handle(), timeout=60_000
-        )
+        expect(card).to_have_attribute("data-state", "running", timeout=90_000)
         return card
 
     def state(self, name: str) -> str:
         """What the hub says of the newest run of this name, without kernel and browser."""
         runs = Workspace(self.file.parent).runs.glob(f"{name}-*")
         return RunSpec.read(max(runs, key=lambda run: int(run.name.rpartition("-")[2]))).state
+
+    def saved(self) -> str:
+        """Save the notebook: what its file then holds, all of it."""
+        before = self.file.stat().st_mtime_ns
+        found = ""
+
+        def done() -> bool:
+            nonlocal found
+            found = self.file.read_text()
+            with suppress(json.JSONDecodeError):  # it is being written
+                return self.file.stat().st_mtime_ns != before and bool(json.loads(found))
+            return False
+
+        for _ in range(6):  # a busy machine loses the key press
+            self.page.keyboard.press("Control+s")
+            with suppress(AssertionError):
+                until(done, 10)
+                return found
+        raise AssertionError("the notebook is not saved")
 
     def picture(self, name: str, tmp_path: Path) -> None:
         for place in (tmp_path, *(Path(p) for p in (os.environ.get("ALPHAPANDA_PICTURES"),) if p)):
@@ -190,51 +209,55 @@ def show(name: str, **options: Any) -> str:
 @pytest.mark.parametrize("wanted", KERNELS)
 def test_stop_works_while_the_kernel_is_busy(wanted: str, kernels: Path, desk: Desk, tmp_path: Path) -> None:
     path = search_path(wanted, kernels)
-    enough, gate = tmp_path / "enough", tmp_path / "gate"
+    enough, gate, begun = tmp_path / "enough", tmp_path / "gate", tmp_path / "begun"
     os.mkfifo(gate)
     cells = [
         f"import ipykernel\nprint(ipykernel.__version__)\n{CONNECT}\n{CELL}",
-        show("Loop"), show("Held"), LOOP.format(str(enough)), HELD.format(bytes(gate)),
+        show("Loop"), show("Held"), LOOP.format(str(enough)), HELD.format(str(begun), bytes(gate)),
     ]  # fmt: skip
     with desk.lab(cells, path) as it:
         it.run(0)
-        assert it.cell(0).locator(".jp-OutputArea").inner_text().strip().startswith(f"{wanted}.")
+        expect(it.cell(0).locator(".jp-OutputArea")).to_have_text(re.compile(rf"^\s*{re.escape(wanted)}\."))
         it.run(1)
         it.run(2)
         loop, held = it.card(1), it.card(2)
 
         it.start(3)
         pause(1.0)
-        figures = loop.locator(".ap-foot").inner_text()
-        until(lambda: loop.locator(".ap-foot").inner_text() != figures)  # it lives while the cell computes
-        seconds = pressed(it, loop, "loop", "Stop, keep positions")
+        age = loop.locator(".ap-age")
+        expect(age).to_have_attribute("data-tape", re.compile("."))
+        figures = age.get_attribute("data-tape") or ""
+        expect(age, "it lives while the cell computes").not_to_have_attribute("data-tape", figures)
+        seconds = pressed(it, loop, "loop")
         assert it.busy(3)
-        until(lambda: loop.get_attribute("data-state") == "stopped")
+        expect(loop).to_have_attribute("data-state", "stopped")
         assert it.busy(3)
         told(wanted, "pure Python loop", seconds)
         enough.touch()
         it.finish(3)
 
         it.start(4)
-        pause(1.5)
-        seconds = pressed(it, held, "held", "Stop, keep positions")
-        until(lambda: "Stopped by the hub" in held.inner_text() or not it.busy(4))
+        until(begun.exists, 60)
+        pause(1.0)
+        seconds = pressed(it, held, "held")
+        expect(held).to_contain_text("Stopped by the hub")
         assert it.busy(4), "it waited for the C call"
-        assert held.get_attribute("data-state") == "stopped"
-        assert held.locator(".ap-state").inner_text().strip() == "stopped"
+        expect(held).to_have_attribute("data-state", "stopped")
+        expect(held.locator(".ap-state")).to_have_text("stopped")
         told(wanted, "one long C call", seconds)
         it.picture(f"card-held-{wanted}", tmp_path)
         os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))  # somebody still waits for it
         it.finish(4)
-        until(lambda: held.get_attribute("data-state") == "stopped")
+        expect(held).to_have_attribute("data-state", "stopped")
         assert it.outside == []
 
 
-def pressed(it: Lab, card: Locator, name: str, answer: str) -> float:
-    """Press Stop and the confirmation; seconds from there to the run's end as the hub tells it."""
+def pressed(it: Lab, card: Locator, name: str) -> float:
+    """Press Stop and its first answer, which keeps positions; seconds from there to the end as the hub tells it."""
     card.get_by_role("button", name="Stop", exact=True).click()
-    choice = card.get_by_role("button", name=answer)
-    (choice if choice.count() else card.locator(".ap-ask").get_by_role("button").first).click()
+    answer = card.locator(".ap-ask").get_by_role("button").first
+    expect(answer).to_have_text(re.compile("^Stop(, keep positions)?$"))
+    answer.click()
     began = time.monotonic()
     until(lambda: it.state(name) == "stopped", 30)
     return time.monotonic() - began
@@ -255,21 +278,21 @@ def test_the_card_follows_its_run(theme: str, desk: Desk, tmp_path: Path) -> Non
         it.run(1)
         card = it.card(1)
         it.run(2)
-        assert "fills" in it.cell(2).locator(".ap-wait").inner_text()
-        until(lambda: "₹–" not in card.inner_text())
-        until(lambda: card.locator("svg polyline").count() == 1)
-        assert card.get_attribute("data-lane") == "paper"
-        assert "data " in card.locator(".ap-age").inner_text()
+        expect(it.cell(2).locator(".ap-wait")).to_contain_text("fills")
+        expect(card).not_to_contain_text("₹–")
+        expect(card.locator("svg polyline")).to_have_count(1)
+        expect(card).to_have_attribute("data-lane", "paper")
+        expect(card.locator(".ap-age")).to_contain_text("data ")
         it.picture(f"card-{theme.split()[1].lower()}", tmp_path)
 
         stopper = card.get_by_role("button", name="Stop", exact=True)  # by keyboard, and a change of mind
-        stopper.focus()
-        it.page.keyboard.press("Enter")
-        assert card.locator(".ap-ask").count() == 1
+        stopper.press("Enter")
+        expect(card.locator(".ap-ask")).to_have_count(1)
+        expect(card.locator(".ap-ask").get_by_role("button").first).to_be_focused()
         it.picture(f"card-asking-{theme.split()[1].lower()}", tmp_path)
         it.page.keyboard.press("Escape")
-        assert card.locator(".ap-ask").count() == 0
-        assert it.page.evaluate("document.activeElement.textContent") == "Stop"
+        expect(card.locator(".ap-ask")).to_have_count(0)
+        expect(stopper).to_be_focused()
 
         def received() -> int:
             """Messages to this card within two seconds."""
@@ -277,27 +300,26 @@ def test_the_card_follows_its_run(theme: str, desk: Desk, tmp_path: Path) -> Non
             it.page.wait_for_timeout(2_000)
             return len(frames)
 
-        it.page.evaluate(COUNT)
         it.page.expose_function("countFrame", lambda: frames.append(""))
-        shown = received()
+        it.page.evaluate(COUNT)
+        until(lambda: 2 <= received() <= 14, 60)
         card.evaluate("card => { card.parentElement.style.display = 'none' }")
-        it.page.wait_for_timeout(1_500)
-        assert received() == 0
+        until(lambda: received() == 0, 30)  # once the kernel has heard that nobody looks
         card.evaluate("card => { card.parentElement.style.display = '' }")
-        until(lambda: received() > 0)
-        assert 2 <= shown <= 14
+        until(lambda: received() > 0, 30)
 
-        it.page.keyboard.press("Control+s")
-        until(lambda: all(word in it.file.read_text() for word in ("Cards", "ap-live")))
+        saved = it.saved()
+        assert "Cards" in saved
+        assert "ap-live" in saved
         it.page.reload()  # another page over the same kernel
         again = it.card(1)
-        assert "₹–" not in again.inner_text()
-        again.get_by_role("button", name="Stop", exact=True).focus()
-        it.page.keyboard.press("Enter")
-        it.page.keyboard.press("Enter")
-        until(lambda: again.get_attribute("data-state") == "stopped")
-        assert it.state("cards") == "stopped"
-        assert again.get_by_role("button", name="Stop", exact=True).is_hidden()
+        expect(again).not_to_contain_text("₹–")
+        stopper = again.get_by_role("button", name="Stop", exact=True).first
+        stopper.press("Enter")
+        again.locator(".ap-ask").get_by_role("button").first.press("Enter")
+        expect(again).to_have_attribute("data-state", "stopped")
+        until(lambda: it.state("cards") == "stopped")
+        expect(stopper).to_be_hidden()
         it.picture(f"card-stopped-{theme.split()[1].lower()}", tmp_path)
         assert it.outside == []
 
@@ -320,14 +342,13 @@ def test_a_dead_kernel_and_a_halted_strategy_look_like_it(desk: Desk, tmp_path: 
         it.run(1)
         it.run(2)
         halted = it.cell(1).locator(".ap-live[data-state=halted]")
-        halted.wait_for(timeout=30_000)
-        until(lambda: "10**9 // (self.gap - 4)" in halted.inner_text())
+        expect(halted).to_contain_text("10**9 // (self.gap - 4)")
         it.run(3)
         alone = it.card(3)
         it.picture("card-halted", tmp_path)
         it.start(4)
-        until(lambda: alone.get_attribute("data-stale") is not None, 60)
-        until(lambda: "has ended" in alone.locator(".ap-said").inner_text())
+        expect(alone).to_have_attribute("data-stale", "", timeout=60_000)
+        expect(alone.locator(".ap-said")).to_contain_text("has ended")
         until(lambda: it.state("alone") == "stopped", 40)
         it.picture("card-dead-kernel", tmp_path)
 

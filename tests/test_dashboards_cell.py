@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.pages import box, keys
 from tests.test_card import LOOP, show
 from tests.test_notebook_client import CELL, CONNECT, until
 
@@ -27,18 +28,17 @@ def test_a_page_in_a_cell_goes_on_under_a_busy_one(desk: Desk, tmp_path: Path) -
         it.run(2)
         page = it.cell(2).frame_locator("iframe")
         page.locator(".age.gain").wait_for(timeout=90_000)
-        orders = page.locator("section.box", has=page.locator("h2", has_text="Orders")).locator("tbody tr")
-        orders.first.wait_for()
+        orders = box(page, "Orders").locator("tbody tr")
+        orders.first.wait_for(timeout=90_000)
         it.start(3)
         assert it.busy(3)
-        before = orders.count()
-        until(lambda: orders.count() > before, 40)
+        before = keys(orders)
+        until(lambda: keys(orders) - before, 60)
         assert it.busy(3), "the kernel had no part in it"
         it.picture("dashboard-in-a-cell", tmp_path)
         enough.touch()
         it.finish(3)
-        it.page.keyboard.press("Control+s")
-        saved = it.file
-        until(lambda: "portfolio dashboard" in saved.read_text(), 20)
-        assert "ticket" not in json.dumps(json.loads(saved.read_text())["cells"][2]["outputs"])
+        saved = it.saved()
+        assert "portfolio dashboard" in saved
+        assert "ticket" not in json.dumps(json.loads(saved)["cells"][2]["outputs"])
         assert it.outside == []

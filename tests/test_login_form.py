@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import socket
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from alphapanda.sandbox.serve import Sandbox
+from tests.pages import expect
 from tests.sandbox_rig import broker
 from tests.test_card import Desk, Lab
-from tests.test_notebook_client import until
+from tests.test_notebooks import code_cells
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -31,18 +33,19 @@ def free_address() -> str:
 def at_the_broker(it: Lab, form: Locator) -> tuple[Page, str]:
     """Log in on the page that the form links to: that page, and the address people are sent to from it."""
     link = form.get_by_role("link")
-    until(lambda: link.get_attribute("href"))
+    expect(link).to_have_attribute("href", re.compile("^http"))
     with it.page.context.expect_page() as opened:
         link.click()
-    tab, sent = opened.value, list[str]()
-    tab.on("request", lambda request: sent.append(request.url))
-    tab.get_by_role("button").click()
-    until(lambda: any("request_token=" in one for one in sent))
-    return tab, next(one for one in sent if "request_token=" in one)
+    tab = opened.value
+    with tab.expect_request(lambda request: "request_token=" in request.url) as sent:
+        tab.get_by_role("button").click()
+    return tab, sent.value.url
 
 
 def shown(form: Locator, state: str, text: str) -> None:
-    until(lambda: form.get_attribute("data-state") == state and text in form.inner_text())
+    """Wait for a text that is new, and then for the state: the one before may be called the same."""
+    expect(form).to_contain_text(text)
+    expect(form).to_have_attribute("data-state", state)
 
 
 def test_a_person_logs_in_by_mouse(desk: Desk, tmp_path: Path) -> None:
@@ -65,7 +68,6 @@ def test_a_person_logs_in_by_mouse(desk: Desk, tmp_path: Path) -> None:
             it.run(0)
             it.run(1)
             form = it.cell(1).locator(".ap-login")
-            form.wait_for()
             shown(form, "open", "Log in at the sandbox, 127.0.0.1")
             it.picture("login-open", tmp_path)
             tab, address = at_the_broker(it, form)  # nobody listens where it leads: the address is pasted
@@ -74,7 +76,7 @@ def test_a_person_logs_in_by_mouse(desk: Desk, tmp_path: Path) -> None:
             field.fill("nonsense")
             press.click()
             shown(form, "failed", "neither a request token")
-            assert field.input_value() == ""
+            expect(field).to_have_value("")
             it.picture("login-failed", tmp_path)
             field.fill(re.sub(r"state=[^&]*", "state=of-another", address))
             press.click()
@@ -82,7 +84,7 @@ def test_a_person_logs_in_by_mouse(desk: Desk, tmp_path: Path) -> None:
             field.fill(address)
             press.click()
             shown(form, "done", "SB0001 is logged in")
-            assert field.is_hidden()
+            expect(field).to_be_hidden()
             it.picture("login-done", tmp_path)
 
             it.run(2)
@@ -90,7 +92,7 @@ def test_a_person_logs_in_by_mouse(desk: Desk, tmp_path: Path) -> None:
             shown(form, "open", "SB0001 is logged in already")
             tab, again = at_the_broker(it, form)
             tab.get_by_text("Alpha Panda has the login").wait_for()
-            assert "request_token" not in tab.url
+            expect(tab).not_to_have_url(re.compile("request_token"))
             tab.screenshot(path=tmp_path / "redirected.png")
             tab.close()
             shown(form, "done", "SB0001 is logged in")
@@ -101,9 +103,9 @@ def test_a_person_logs_in_by_mouse(desk: Desk, tmp_path: Path) -> None:
             shown(form, "open", "ended early")
             it.picture("login-dead", tmp_path)
 
-            it.page.keyboard.press("Control+s")
-            until(lambda: "ap.login()" in it.file.read_text() and "outputs" in it.file.read_text())
+            saved = it.saved()
+            assert all(cell["outputs"] for cell in code_cells(json.loads(saved))[1:]), "it is what people see"
             tokens = [re.search(r"request_token=(\w+)", one)[1] for one in (address, again)]  # type: ignore[index]
-            kept = it.file.read_text() + it.page.content()
+            kept = saved + it.page.content()
             assert not [token for token in tokens if token in kept]
             assert it.outside == []

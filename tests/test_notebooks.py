@@ -267,6 +267,8 @@ def browser_page(tmp_path: Path, height: int = 1_100) -> Iterator[tuple[Page, li
 @pytest.mark.browser
 @pytest.mark.timeout(300)
 def test_jupyterlab_shows_the_report(tmp_path: Path) -> None:
+    from tests.pages import expect
+
     chromium()
     folder = tmp_path / "notebooks"
     folder.mkdir()
@@ -274,9 +276,9 @@ def test_jupyterlab_shows_the_report(tmp_path: Path) -> None:
     with jupyterlab(folder, tmp_path) as (url, token), browser_page(tmp_path) as (page, outside):
         run_all(page, url, token, START.name)
         card = page.locator(".jp-OutputArea-output .ap-card")
-        assert card.count() == 1
-        assert "net P&L after charges" in card.inner_text()
-        assert card.locator("svg").count() >= 1
+        expect(card).to_have_count(1)
+        expect(card).to_contain_text("net P&L after charges")
+        card.locator("svg").first.wait_for()
         page.keyboard.press("Escape")
         page.keyboard.press("Control+b")  # without the list of files
         page.locator(".jp-CodeCell", has=card).evaluate("cell => cell.scrollIntoView({block: 'start'})")

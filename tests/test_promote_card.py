@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alphapanda.workspace import RunSpec, Workspace
+from tests.pages import expect
 from tests.test_card import Desk
-from tests.test_notebook_client import until
 from tests.test_notebooks import FOLDER, code_cells, read
 
 pytestmark = [pytest.mark.long, pytest.mark.browser, pytest.mark.timeout(400)]
@@ -18,9 +20,9 @@ PHRASE = "SB0001 TakeTurns"
 LAST = "same"  # of the cells that are run here, beside the end
 
 
-def sources(path: Path) -> dict[str, str]:
+def sources(book: dict[str, Any]) -> dict[str, str]:
     """The code of a notebook's cells by their ids."""
-    return {cell["id"]: "".join(cell["source"]) for cell in code_cells(read(path))}
+    return {cell["id"]: "".join(cell["source"]) for cell in code_cells(book)}
 
 
 def sha(text: str | bytes) -> str:
@@ -28,7 +30,7 @@ def sha(text: str | bytes) -> str:
 
 
 def test_a_phrase_typed_into_the_cell_lets_it_trade(desk: Desk, tmp_path: Path) -> None:
-    code = sources(BOOK)
+    code = sources(read(BOOK))
     place = tmp_path / "place"
     place.mkdir()
     asking = code["parameters"].replace(PHRASE, "").replace('folder: str = ""', f'folder: str = "{place}"')
@@ -40,14 +42,13 @@ def test_a_phrase_typed_into_the_cell_lets_it_trade(desk: Desk, tmp_path: Path) 
     with desk.lab(cells, str(FOLDER.parent)) as it:
         for name in names[: number["promote"]]:
             it.start(number[name])
-            until(lambda name=name: not it.busy(number[name]), 200)
-            it.finish(number[name])
+            it.finish(number[name], 200_000)
         it.start(number["promote"])
         promote = it.cell(number["promote"])
         box = promote.locator(".jp-Stdin-input")
         box.wait_for(timeout=60_000)
-        assert f"type '{PHRASE}' to let it trade" in promote.locator(".jp-Stdin").inner_text()
-        assert "position_notional 50,000" in promote.locator(".ap").inner_text()
+        expect(promote.locator(".jp-Stdin")).to_contain_text(f"type '{PHRASE}' to let it trade")
+        expect(promote.locator(".ap")).to_contain_text("position_notional 50,000", use_inner_text=True)
         box.scroll_into_view_if_needed()
         it.picture("promote-asking", tmp_path)
         assert live(place) == [], "nothing goes live before it is typed"
@@ -55,18 +56,19 @@ def test_a_phrase_typed_into_the_cell_lets_it_trade(desk: Desk, tmp_path: Path) 
         box.press("Enter")
         it.finish(number["promote"])
         card = it.card(number["promote"])
-        assert card.get_attribute("data-lane") != "paper"
+        expect(card).not_to_have_attribute("data-lane", "paper")
         it.run(number["fills"])
-        until(lambda: "₹–" not in card.inner_text())
-        until(lambda: "BUY" in card.inner_text(), 20)
+        expect(card).not_to_contain_text("₹–")
+        expect(card).to_contain_text("BUY")
         card.scroll_into_view_if_needed()
         it.picture("promote-live", tmp_path)
         it.run(number["same"])
 
-        it.page.keyboard.press("Control+s")
-        saved = f"c{number['class']}"
-        until(lambda: "ap-live" in it.file.read_text())
-        assert sha(sources(it.file)[saved]) == sha(code["class"]), "the class cell was written once"
+        saved = it.saved()
+        assert "ap-live" in saved
+        assert sha(sources(json.loads(saved))[f"c{number['class']}"]) == sha(code["class"]), (
+            "the class cell was written once"
+        )
         modules = {
             spec.namespace: sha((Workspace(place).runs / spec.run / "strategy.py").read_bytes())
             for spec in specs(place)
