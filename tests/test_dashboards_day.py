@@ -225,6 +225,7 @@ def test_an_alert_is_seen_by_a_person(desk: Platform) -> None:
         assert not alerts.open()[0].acknowledged
     with desk.page("errors") as page:
         row = box(page, "Alerts").locator("tbody tr")
+        expect(row).to_contain_text(f"lost {NASTY}")
         press(row, "seen")
         expect(row.locator("button"), "it is shown as seen, or gone").to_have_count(0)
         assert page.evaluate("window.hit") is None
@@ -248,7 +249,10 @@ def again(desk: Platform, told: EventEnvelope) -> list[EventEnvelope]:
 def test_letters_are_put_back_or_put_away(desk: Platform) -> None:
     told = EventEnvelope(
         id="e9", type="signal.rejected", ts=wall_ns(), source="test", namespace=PAPER, correlation_id="c9",
-        trace_id="t9", key="k", data={},
+        trace_id="t9", key="k", data={
+            "order": "o9", "strategy": "tested", "symbol": "NSE:INFY", "side": "BUY", "quantity": 1, "kind": "LIMIT",
+            "limit": 150_000, "stop": None, "leg": None, "tag": None, "status": "DENIED", "reason": "a test",
+        },
     )  # fmt: skip
     bad, good = put_letters(desk.rig, ("signals.raw", None), ("signals.rejected", told))
     with desk.page("errors") as page:
