@@ -182,14 +182,16 @@ def press(row: Locator, name: str) -> None:
     raise AssertionError(f"{name} cannot be pressed twice")
 
 
-def halt(page: Page, reason: str, typed: str = "", *, lift: bool = False) -> None:
-    """Pull the kill switch as a person does, or ``lift`` the halt."""
+def halt(page: Page, reason: str, typed: str = "", *, lift: bool = False) -> int:
+    """Pull the kill switch as a person does, or ``lift`` the halt; returns when it was confirmed, wall ns."""
     page.locator(f".bar button.{'lift' if lift else 'kill'}").click()
     dialog = page.locator("dialog[open]")
     dialog.locator("#reason").fill(reason)
     if typed:
         dialog.locator("#typed").fill(typed)
+    asked = wall_ns()
     dialog.locator("button.yes").click()
+    return asked
 
 
 def halted(desk: Platform, page: Page, namespace: str = "paper") -> None:

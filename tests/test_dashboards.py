@@ -13,8 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from alphapanda import halting
 from alphapanda.clock import wall_ns
 from alphapanda.entry import door, entry
+from alphapanda.events import SECOND
 from tests.pages import (
     NASTY,
     Platform,
@@ -165,9 +167,13 @@ def test_the_kill_switch_stops_a_run(desk: Platform) -> None:
     """In order: asked, halted at the gateway and said so; nothing is accepted after that."""
     rig = desk.rig
     with desk.page() as page:
-        halt(page, NASTY)
+        asked = halt(page, NASTY)
         halted(desk, page)
         said = wall_ns()
+        promised = (
+            asked + (halting.CONFIRM_SECONDS + 1) * SECOND
+        )  # to end a gateway that does not say so in time
+        assert rig.last_accepted("turn-1") < promised, "nothing passes two seconds after the click"
         page.locator(".news p", has_text="paper is halted (level 3)").wait_for()
         expect(page.locator(".news")).to_contain_text(NASTY)
         assert page.evaluate("window.hit") is None, "what a person wrote is text"

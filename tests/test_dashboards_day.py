@@ -251,7 +251,8 @@ def test_letters_are_put_back_or_put_away(desk: Platform) -> None:
         id="e9", type="signal.rejected", ts=wall_ns(), source="test", namespace=PAPER, correlation_id="c9",
         trace_id="t9", key="k", data={
             "order": "o9", "strategy": "tested", "symbol": "NSE:INFY", "side": "BUY", "quantity": 1, "kind": "LIMIT",
-            "limit": 150_000, "stop": None, "leg": None, "tag": None, "status": "DENIED", "reason": "a test",
+            "limit": 150_000, "price_scale": 100, "stop": None, "leg": None, "tag": None,
+            "status": "DENIED", "reason": "a test",
         },
     )  # fmt: skip
     bad, good = put_letters(desk.rig, ("signals.raw", None), ("signals.rejected", told))

@@ -17,6 +17,7 @@ from alphapanda.buses.tapelog import Writer
 from alphapanda.clock import wait_until
 from alphapanda.events import IST_OFFSET_NS, MINUTE, SECOND, Block, EventEnvelope
 from alphapanda.instruments import Instrument
+from alphapanda.letters.replay import REPLAYED
 from alphapanda.letters.statistics import ErrorStatistics
 from alphapanda.overview import Overview, Reader, Today
 from alphapanda.overview.lanes import LaneBook
@@ -57,6 +58,7 @@ def test_an_order_is_one_row_however_often_it_is_told_of() -> None:
         filled(4, 4, 150_000),
         filled(5, 6, 149_900),
         event("orders.acknowledged", 3, status="open"),
+        event(f"orders.rejected{REPLAYED}", 6, status="rejected"),
     ]
     for one in told:
         book.take(one)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from alphapanda.events import SECOND, EventEnvelope, ist_day
+from alphapanda.letters.replay import is_replayed
 from alphapanda.orders import DENIED, FILLED, PART
 from alphapanda.overview.snapshot import Halt, Lane, LaneFill, LaneOrder, LanePosition, LimitUse, Today
 from alphapanda.overview.view import SHARED, View
@@ -34,7 +35,9 @@ class LaneBook:
         self._shown: tuple[tuple[LaneOrder, ...], tuple[LaneFill, ...]] | None = None  # newest first
 
     def take(self, event: EventEnvelope) -> None:
-        """One event of a topic; those that were heard before change nothing."""
+        """One event of a topic; those that were heard before, or that a person put back for others, change nothing."""
+        if is_replayed(event):
+            return
         if event.type == "pnl.snapshots":
             self._draw(event.ts, int(event.data["today"]["net"]), 1)
             return

@@ -58,10 +58,10 @@ export async function render({ model, el }) {
     place.dataset.marks = String(fills.length);
     place.classList.toggle("hidden", !bars.length);
     none.hidden = bars.length > 0;
-    none.textContent = "No ticks of this instrument today.";
   };
   const candle = ([time, open, high, low, close]) => ({ time, open, high, low, close });
   connect(model, (told) => {
+    none.textContent = "No ticks of this instrument today.";
     if (told.symbols) {
       choice.replaceChildren(...told.symbols.map((name) => make("option", "", name)));
       choice.hidden = !told.symbols.length;
