@@ -170,6 +170,8 @@ def test_paper_and_real_side_by_side(place: Place) -> None:
     for pair in both:
         assert pair.first
         assert pair.second
+        if pair.second.reason.startswith("self-cross"):
+            continue  # the broker took its time: the order before was still out, as on paper none can be
         assert (pair.first.status == "denied") == (pair.second.status == "denied")
     assert found.pairs[-1].gap == sum(
         (pair.second.net if pair.second else 0) - (pair.first.net if pair.first else 0)
