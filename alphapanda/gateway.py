@@ -385,12 +385,16 @@ class Gateway:
 
     def health(self) -> dict[str, Any]:
         """What the heartbeat says."""
-        account = self.account
-        state = "halted" if account.halted else "reducing" if account.reduces else "serving"
-        trouble = self.trouble or self.trader.trouble
+        account, trouble = self.account, self.trouble or self.trader.trouble
+        if account.halted:
+            state = "halted"
+        elif account.reduces:
+            state = "reducing"
+        else:
+            state = "blocked" if trouble else "serving"
         return {
-            "state": "blocked" if trouble else state, "namespace": self.namespace,
-            "detail": trouble or account.halted or account.reduces,
+            "state": state, "namespace": self.namespace, "trouble": trouble,
+            "detail": account.halted or trouble or account.reduces,
             "runs": sum(not h.released for h in self.runs.values()), "orders_today": self.account.orders_today,
             "mode": self.trader.execution_mode,
         }  # fmt: skip

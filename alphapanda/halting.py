@@ -309,7 +309,7 @@ def lift(workspace: Workspace, namespace: str, reason: str, by: str, *, tell: Te
     _audit(workspace, "halt.lifted", namespace=name, reason=reason, by=by, was=was)
     try:
         confirmed = asyncio.run(
-            _confirmed(workspace, name, ["operator.resume"], reason, by, ("serving",), began)
+            _confirmed(workspace, name, ["operator.resume"], reason, by, ("serving", "blocked"), began)
         )
     except AlphaPandaException as error:
         said(f"its gateway cannot be asked ({error.message}); it takes orders when it runs", bad=True)

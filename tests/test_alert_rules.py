@@ -112,11 +112,11 @@ LOUD: dict[str, tuple[Overview, str, str, str]] = {
         "token_dead:gateway:zerodha", "critical", "nobody is logged in",
     ),
     "token refused": (
-        process("gateway:zerodha", health={"state": "blocked", "detail": "takes the access token no more"}),
+        process("gateway:zerodha", health={"state": "blocked", "trouble": "takes the access token no more"}),
         "token_dead:gateway:zerodha", "critical", "no more",
     ),
     "a journal on a full disk": (
-        process("gateway:zerodha", health={"state": "blocked", "detail": "no space left"}),
+        process("gateway:zerodha", health={"state": "halted", "trouble": "no space left"}),
         "orders_blocked:gateway:zerodha", "critical", "no space",
     ),
     "mismatch": (

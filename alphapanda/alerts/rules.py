@@ -126,8 +126,9 @@ def logged_out(seen: Overview) -> Iterator[Finding]:
     """The broker's session is dead: a person has to log in."""
     said: dict[str, str] = {}
     for one in seen.processes:
-        told = str(one.health.get("detail") or one.detail)
-        if one.health.get("state") == "logged_out" or (_is_blocked(one) and _about_login(told)):
+        if one.health.get("state") == "logged_out":
+            said[one.role] = str(one.health.get("detail") or one.detail)
+        elif _about_login(told := _trouble(one)):
             said[one.role] = told
         elif (
             one.state in ("waiting", "failed") and _about_login(one.error) and one.role.startswith("gateway:")
@@ -148,8 +149,7 @@ def logged_out(seen: Overview) -> Iterator[Finding]:
 def blocked(seen: Overview) -> Iterator[Finding]:
     """A gateway runs and no order of it can leave: its journal cannot be written, its keyring is locked."""
     for one in seen.processes:
-        told = str(one.health.get("detail") or one.detail)
-        if _is_blocked(one) and not _about_login(told):
+        if (told := _trouble(one)) and not _about_login(told):
             yield Finding(
                 rule="orders_blocked", subject=one.role, namespace=one.role.partition(":")[2], level="critical",
                 title=f"{one.role} lets no order leave", message=told, fix="alphapanda status; alphapanda logs error",
@@ -249,8 +249,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _is_blocked(one: Process) -> bool:
-    return one.role.startswith("gateway:") and one.health.get("state") == "blocked"
+def _trouble(one: Process) -> str:
+    """Why a gateway lets nothing leave; empty if it does."""
+    return str(one.health.get("trouble") or "") if one.role.startswith("gateway:") else ""
 
 
 def _about_login(text: str) -> bool:
