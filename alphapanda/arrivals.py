@@ -45,9 +45,9 @@ class Arrivals:
             )
         try:
             hosted = self._gateway.runs.get(spec.run) or await self._take_up(spec, envelope.id)
-            if envelope.id != hosted.life:
+            if envelope.id not in hosted.lives:
                 self._unchanged(hosted.spec)
-                hosted.life = envelope.id
+                hosted.lives.add(envelope.id)
                 await self.came_back(hosted)
         except (AuthorizationError, ConfigurationError, ValidationError) as error:
             if not (self._gateway.workspace.runs / spec.run).is_dir():
@@ -63,12 +63,14 @@ class Arrivals:
 
     async def _take_up(self, spec: RunSpec, life: str) -> Hosted:
         """A new run. Raises why it is none of ours."""
+        if spec.run in self._gateway.over:
+            raise ValidationError(f"run {spec.run} has ended", fix="start it anew", code="E_OVER")
         if self._gateway.admission is not None:
             spec = await asyncio.to_thread(self._gateway.admission.admit, spec, self._source(spec))
         refuse_looser(spec.limits, self._gateway.account.limits)
         async with self._gateway.turn:
             hosted = self._gateway.host(spec)  # first: what cannot be played must not be on record
-            hosted.life = life
+            hosted.lives.add(life)
             await self._gateway.durably("attach", spec.run, "", msgspec.json.encode(spec), b"")
         self._audit.info("run.attached", run=spec.run, strategy=spec.name, digest=spec.digest)
         return hosted

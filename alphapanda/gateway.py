@@ -25,13 +25,14 @@ from alphapanda import logs
 from alphapanda.account import Account
 from alphapanda.admission import Admission, Approvals
 from alphapanda.arrivals import Arrivals
-from alphapanda.buses.base import Message, decode, encode
+from alphapanda.buses.base import Message, encode
 from alphapanda.buses.redis import RedisBus
 from alphapanda.buses.tapelog import TapeLog
 from alphapanda.child import Child
 from alphapanda.clock import monotonic, wall_ns
 from alphapanda.errors import (
     AlphaPandaException,
+    AuthorizationError,
     DatabaseError,
     InfrastructureError,
     OrderRejectionError,
@@ -50,6 +51,7 @@ from alphapanda.requests import Reply, Request
 from alphapanda.risk import Limits
 from alphapanda.rulebook import Rulebook
 from alphapanda.run_desk import own_limits
+from alphapanda.seal import Seal
 from alphapanda.server import embedded, inspect, refuse_unsafe
 from alphapanda.settings import Settings
 from alphapanda.state.journal import Entry, Journal
@@ -74,7 +76,7 @@ class Hosted:
         self.heard = monotonic()
         self.released = False  # its runner has ended for good
         self.done = False  # and nothing of it is open any more
-        self.life = ""  # by what its runner attached last: another process has another
+        self.lives: set[str] = set()  # by what its runners attached: each process has its own
 
     def date(self, at: int) -> None:
         """What is decided from here on was decided at this wall time: a real order has to leave soon after."""
@@ -109,14 +111,17 @@ class Gateway:
         trader: Trader,
         journal: Journal,
         admission: Admission | None = None,
+        seal: Seal | None = None,
     ) -> None:
         self.workspace, self.settings, self.namespace = workspace, settings, namespace
         self.bus, self.trader, self.journal = bus, trader, journal
         real = trader.execution_mode == "live"
         self.admission = admission or (Approvals(workspace, settings) if real else None)
+        self.seal = seal or Seal.fresh()  # with none of the workspace's nobody is heard
         self.rulebook = Rulebook.load()
         self.account = Account(len(TapeLog(workspace.tapes).instruments()), limits_of(settings))
         self.runs: dict[str, Hosted] = {}
+        self.over: set[str] = set()  # runs that ended too long ago to be played again
         self.news = (
             True  # whether what happens happens now; a run that is rebuilt to be looked at tells nobody
         )
@@ -147,9 +152,9 @@ class Gateway:
     async def replay(self) -> None:
         """Play the journal, and write nothing."""
         count = 0
-        over = self.journal.done_before(wall_ns() - DAY)
+        self.over = self.journal.done_before(wall_ns() - DAY)
         for entry in self.journal.entries():
-            if entry.run in over:
+            if entry.run in self.over:
                 continue
             count += 1
             await self._replay(entry)
@@ -210,7 +215,11 @@ class Gateway:
 
     async def handle(self, message: Message) -> None:
         """One message of ``signals.raw`` or ``commands``."""
-        envelope = decode(message.body)
+        try:
+            envelope = self.seal.opened(message.topic, message.body)
+        except AuthorizationError as error:
+            self._audit.error("message.refused", topic=message.topic, offset=message.offset, error=error)
+            raise
         if envelope.namespace != self.namespace:
             raise ValidationError(
                 f"a message of namespace {envelope.namespace!r} on {message.topic}",
@@ -318,7 +327,7 @@ class Gateway:
         answer = envelope.child(
             id=f"{envelope.id}/reply", type="gateway.reply", ts=envelope.ts, source="gateway", data=raw
         )
-        return f"{self.namespace}.runs.{run}", encode(answer)
+        return (topic := f"{self.namespace}.runs.{run}"), self.seal.sealed(topic, answer)
 
     async def _send(self, run: str, identity: str, items: list[tuple[str, bytes]]) -> None:
         await self.bus.publish_all(items, bound=KEPT)
@@ -327,7 +336,8 @@ class Gateway:
 
     async def tell(self, run: str, kind: str, cause: EventEnvelope, data: dict[str, Any]) -> None:
         event = cause.child(id=f"{cause.id}/{kind}", type=kind, ts=cause.ts, source="gateway", data=data)
-        await self.bus.publish(f"{self.namespace}.runs.{run}", encode(event), bound=KEPT)
+        topic = f"{self.namespace}.runs.{run}"
+        await self.bus.publish(topic, self.seal.sealed(topic, event), bound=KEPT)
 
     async def _query(self, envelope: EventEnvelope) -> None:
         """The whole result of a run so far, for frames and reports."""
@@ -443,7 +453,7 @@ async def serve(workspace: Workspace, namespace: str) -> int:
         if not embedded(child.settings) and (warning := refuse_unsafe(await inspect(bus.client), namespace)):
             logs.channel("error").warning("server.unsafe", detail=warning)
         trader = await factory.get(namespace)
-        gateway = Gateway(workspace, child.settings, namespace, bus, trader, journal)
+        gateway = Gateway(workspace, child.settings, namespace, bus, trader, journal, seal=Seal.of(workspace))
         await gateway.recover()
         topics = [Topics.of(namespace, "signals.raw"), f"{namespace}.commands"]
         work = bus.work(topics, "gateway", "gateway", idle=2.0)

@@ -261,6 +261,7 @@ async def _confirmed(
     import asyncio
 
     from alphapanda.hub.pulse import document, send_command
+    from alphapanda.seal import Seal
     from alphapanda.server import address
     from alphapanda.settings import Settings
     from alphapanda.state.client import open_client
@@ -270,7 +271,7 @@ async def _confirmed(
     try:
         async with asyncio.timeout(CONFIRM_SECONDS):
             for command in commands:
-                await send_command(client, namespace, command, "", reason, by)
+                await send_command(client, Seal.of(workspace), namespace, command, "", reason, by)
             while True:
                 body = await client.get(f"health:gateway:{namespace}")
                 seen = document(body) if body else {}

@@ -83,9 +83,9 @@ class Operators:
             )
         if command.do == "operator.unpause" and hosted is not None:
             gateway.arrivals.refuse_expired(hosted.spec)
-        self._audit.warning(command.do, run=command.run, reason=command.reason, by=command.by)
         async with gateway.turn:
             if envelope.id not in self._obeyed:  # a command that comes twice is one
+                self._audit.warning(command.do, run=command.run, reason=command.reason, by=command.by)
                 await self.obey(command, envelope.id)
                 if command.do == "operator.settle":
                     await gateway.trader.settle(command.order, f"{command.reason} ({command.by})")
@@ -113,9 +113,11 @@ class Operators:
         """What it means for a run's approval."""
         admission, act = self._gateway.admission, ON_RECORD.get(command.do)
         if admission is not None and act is not None:
-            spec = self._gateway.runs[command.run].spec
+            hosted = self._gateway.runs[command.run]
+            if command.do in OF_ONE_RUN and bool(hosted.lane.paused) != (act == "pause"):
+                return  # an older word, come again: it is not how the run stands
             person = "" if command.by in ("", "gateway", "hub") else command.by
-            await asyncio.to_thread(admission.note, spec, act, command.reason, person)
+            await asyncio.to_thread(admission.note, hosted.spec, act, command.reason, person)
 
     async def obey(self, command: Command, identity: str = "") -> None:
         """Put a command on record, with the places where it meets the runs, and do it. Called with the turn."""

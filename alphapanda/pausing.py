@@ -80,6 +80,7 @@ async def _confirmed(
     """The run's state as its gateway shows it after the command, and why it is so; the last one seen if that is none of
     ``states``."""
     from alphapanda.hub.pulse import document, send_command
+    from alphapanda.seal import Seal
     from alphapanda.server import address
     from alphapanda.settings import Settings
     from alphapanda.state.client import open_client, told
@@ -89,7 +90,7 @@ async def _confirmed(
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CONFIRM_SECONDS):
-                await send_command(client, spec.namespace, command, spec.run, why, by)
+                await send_command(client, Seal.of(workspace), spec.namespace, command, spec.run, why, by)
                 while state not in states:
                     await asyncio.sleep(0.05)
                     with told("document", spec.run, spec.namespace):

@@ -1,11 +1,14 @@
 """Places for secrets: the system's keyring, and a file that only its owner can read.
 
-Each keeps some bytes by name. No error names a value, or has one as its context.
+Each keeps some bytes by name; ``own_secret`` is what a workspace draws for itself. No error names a value, or has one
+as its context.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import stat
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -121,6 +124,24 @@ class _File:
             raise InfrastructureError(
                 f"{path_of(name)} cannot be removed: {error.strerror}", fix="remove it by hand"
             ) from None
+
+
+def own_secret(path: Path, fix: str, *, make: bool = True) -> str:
+    """The 64 hex digits in a file of the workspace, drawn once where ``make`` and nobody did before.
+
+    ConfigurationError if others can read it (E_SECRET_EXPOSED; ``fix`` says what to do), or if there are none."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigurationError(f"others can read {path}", fix=fix, code="E_SECRET_EXPOSED")
+        known = path.read_text("ascii", "replace").strip()
+    except FileNotFoundError:
+        known = ""
+    if re.fullmatch("[0-9a-f]{64}", known):
+        return known
+    if not make:
+        raise ConfigurationError(f"{path} is missing or damaged", fix=fix)
+    replace_file(path, (known := secrets.token_hex(32)).encode())
+    return known
 
 
 def path_of(name: str) -> Path:

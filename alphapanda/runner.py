@@ -25,7 +25,6 @@ import msgspec
 import redis.exceptions
 
 from alphapanda import logs
-from alphapanda.buses.base import decode, encode
 from alphapanda.buses.redis import RedisBus
 from alphapanda.buses.tapelog import TapeLog
 from alphapanda.buses.ticks import TickReader
@@ -45,6 +44,7 @@ from alphapanda.playing import Answers, Ended, Run
 from alphapanda.processes import mark, rss_mb
 from alphapanda.requests import Reply, Request
 from alphapanda.result import LogLine, RunError
+from alphapanda.seal import Seal
 from alphapanda.state.journal import replies
 from alphapanda.state.lease import Holder, Lease
 from alphapanda.state.managers import KeyValueStateManager
@@ -66,17 +66,26 @@ class Link:
     """Questions to the gateway, from the engine's thread, and its answers."""
 
     def __init__(
-        self, bus: RedisBus, spec: RunSpec, ended: asyncio.Event, known: dict[str, tuple[bytes, bytes]]
+        self,
+        bus: RedisBus,
+        spec: RunSpec,
+        ended: asyncio.Event,
+        known: dict[str, tuple[bytes, bytes]],
+        seal: Seal,
     ) -> None:
-        self._bus, self._spec, self._ended = bus, spec, ended
+        self._bus, self._spec, self._ended, self._seal = bus, spec, ended, seal
         self._loop = asyncio.get_running_loop()
         self.answers = Answers(known)
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._offset: dict[str, str] = {}
         self._look = threading.Event()  # the gateway did something on its own
+        self.life = (
+            f"run.attach:{spec.run}:{os.getpid()}:{wall_ns()}"  # one question, however often it is asked
+        )
         self.attached = asyncio.Event()
         self.refusal: AuthorizationError | None = None  # why the gateway does not take the run up
         self.asked = 0
+        self.forged = 0  # messages that no gateway of this workspace sent
         self.waits: deque[float] = deque(maxlen=500)  # seconds each recent answer took
 
     @property
@@ -108,11 +117,12 @@ class Link:
 
     async def _ask(self, request: Request) -> Reply:
         waiting = self._waiting[request.id] = self._loop.create_future()
-        raw = encode(self.envelope(request))
+        topic = Topics.of(self._spec.namespace, "signals.raw")
+        raw = self._seal.sealed(topic, self.envelope(request))
         try:
             while not self._ended.is_set():
                 with contextlib.suppress(RedisError):
-                    await self._bus.publish(Topics.of(self._spec.namespace, "signals.raw"), raw, bound=KEPT)
+                    await self._bus.publish(topic, raw, bound=KEPT)
                     done, _ = await asyncio.wait({waiting}, timeout=ASK_AGAIN)
                     if done:
                         return waiting.result()
@@ -141,7 +151,8 @@ class Link:
             id=identity or f"{kind}:{run}:{at}", type=kind, ts=at, source=f"runner:{run}", data=data,
             namespace=self._spec.namespace, key=run, correlation_id=run, trace_id=run,
         )  # fmt: skip
-        await self._bus.publish(Topics.of(self._spec.namespace, "signals.raw"), encode(event), bound=KEPT)
+        topic = Topics.of(self._spec.namespace, "signals.raw")
+        await self._bus.publish(topic, self._seal.sealed(topic, event), bound=KEPT)
 
     def order(self, kind: str, reason: str) -> None:
         """An operator's command about this run; waits until it is on its way. Called in the engine's thread."""
@@ -167,12 +178,18 @@ class Link:
                 continue
             for message in messages:
                 self._offset[message.topic] = message.offset
-                self._heard(decode(message.body))
+                try:
+                    self._heard(self._seal.opened(message.topic, message.body))
+                except AuthorizationError as error:
+                    self.forged += 1
+                    if self.forged == 1:
+                        logs.channel("error").error("reply.forged", run=self._spec.run, error=error)
 
     def _heard(self, envelope: EventEnvelope) -> None:
-        if envelope.type == "run.attached":
+        ours = envelope.causation_id == self.life  # else it is what another life of the run was told
+        if envelope.type == "run.attached" and ours:
             self.attached.set()
-        elif envelope.type == "run.refused":
+        elif envelope.type == "run.refused" and ours:
             self.refusal = AuthorizationError(
                 envelope.data["message"], fix=envelope.data["fix"], code=envelope.data["code"]
             )
@@ -249,15 +266,14 @@ async def serve(folder: Path) -> int:
     if lease.epoch is None:
         raise Ended
     known = replies(child.workspace.journal(spec.namespace), spec.run)
-    link = Link(bus, spec, child.ended, known)
+    link = Link(bus, spec, child.ended, known, Seal.of(child.workspace))
     report = Report(bus, child, spec)
     listener = asyncio.create_task(link.listen())
     tasks = [listener]
     try:
-        attach = f"run.attach:{spec.run}:{os.getpid()}:{wall_ns()}"  # one question, however often it is asked
         while not link.attached.is_set() and not child.ended.is_set():
             with contextlib.suppress(RedisError):
-                await link.say("run.attach", msgspec.to_builtins(spec), attach)
+                await link.say("run.attach", msgspec.to_builtins(spec), link.life)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await link.attached.wait()
@@ -392,7 +408,7 @@ class Report:
         waits = sorted(link.waits)
         logs.channel("performance").info(
             "runner.rates", run=self._spec.run, ticks_per_second=round(ticks / seconds), asked=link.asked,
-            wait_p50_ms=_share(waits, 0.5), wait_p99_ms=_share(waits, 0.99), rss_mb=rss_mb(),
+            wait_p50_ms=_share(waits, 0.5), wait_p99_ms=_share(waits, 0.99), rss_mb=rss_mb(), forged=link.forged,
         )  # fmt: skip
 
     async def show(self, run: Run, link: Link) -> None:

@@ -8,6 +8,7 @@
       logs/       five channels of JSON lines
       promotions.*  who let what trade with money: the record (unless it is in PostgreSQL), and its newest number
       halt/       one file a halted namespace: the kill switch, which needs no other process to work
+      bus.key     what messages that lead to orders are sealed with
 
 Sockets lie in a short folder of their own under the system's temporary folder: their paths may have 107 characters.
 """
@@ -85,6 +86,11 @@ class Workspace:
     def hub_file(self) -> Path:
         """Who that hub is: JSON with pid and start."""
         return self.home / "hub.json"
+
+    @property
+    def bus_key(self) -> Path:
+        """What messages that lead to orders are sealed with: made by the hub, for this workspace's processes alone."""
+        return self.home / "bus.key"
 
     @property
     def server_dir(self) -> Path:

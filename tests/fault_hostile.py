@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from alphapanda.buses.base import encode
 from alphapanda.events import EventEnvelope, Signal, Topics
 from alphapanda.requests import Place, Request
 
 if TYPE_CHECKING:
     import redis
+
+    from alphapanda.seal import Seal
 
 OWN = "paper"
 TOPICS = (Topics.of(OWN, "signals.raw"), f"{OWN}.commands")
@@ -38,10 +39,11 @@ SENTINELS = ("zerodha:run:x", "zerodha:portfolio:main", "other:run:x", "paper2:r
 
 
 class Hostile:
-    """Draws messages, throws them at a gateway's own topics, and counts. ``victim`` is a run that must not notice."""
+    """Draws messages, throws them at a gateway's own topics, and counts. ``victim`` is a run that must not notice;
+    ``seal`` is the workspace's, so that what is wrong with a message is looked at and not only its seal."""
 
-    def __init__(self, draw: random.Random, victim: str) -> None:
-        self.draw, self.victim = draw, victim
+    def __init__(self, draw: random.Random, victim: str, seal: Seal) -> None:
+        self.draw, self.victim, self.seal = draw, victim, seal
         self.thrown = 0
         self.ignored = 0  # by design: to let go of a run that was never there
         self._kept: dict[bytes, Any] = {}
@@ -58,14 +60,14 @@ class Hostile:
         """So many messages, in one go."""
         line = server.pipeline(transaction=False)
         for _ in range(count):
-            torn = self.draw.random() < 0.01
-            line.xadd(self.draw.choice(TOPICS), {"c": b"x"} if torn else {"b": self._message()})
+            torn, topic = self.draw.random() < 0.01, self.draw.choice(TOPICS)
+            line.xadd(topic, {"c": b"x"} if torn else {"b": self._message(topic)})
         line.execute()
         self.thrown += count
 
     def twice(self, server: redis.Redis) -> None:
         """A good command, as it comes when the gateway dies between doing it and saying so."""
-        message = self._sent(OWN, "operator.resume", {"run": "", "reason": "twice"})
+        message = self._sent(TOPICS[1], OWN, "operator.resume", {"run": "", "reason": "twice"})
         for _ in range(2):
             server.xadd(TOPICS[1], {"b": message})
 
@@ -88,28 +90,30 @@ class Hostile:
 
     # ── what is thrown ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _message(self) -> bytes:
+    def _message(self, topic: str) -> bytes:
         draw, kind = self.draw, self.draw.random()
         if kind < 0.15:
-            return self._junk()
+            return self._junk(topic)
         if kind < 0.45:  # to somebody else, and sound but for that
-            return self._sent(draw.choice(NAMESPACES), draw.choice(TYPES), self._data(self.victim))
+            return self._sent(topic, draw.choice(NAMESPACES), draw.choice(TYPES), self._data(self.victim))
         if kind < 0.6:
-            return self._sent(OWN, draw.choice(STRANGE), self._data(self.victim))
+            return self._sent(topic, OWN, draw.choice(STRANGE), self._data(self.victim))
         if kind < 0.7:
-            return self._sent(OWN, draw.choice([t for t in TYPES if t != "run.release"]), self._value(0))
+            return self._sent(
+                topic, OWN, draw.choice([t for t in TYPES if t != "run.release"]), self._value(0)
+            )
         name, run = draw.choice(TYPES), draw.choice(RUNS[1:])
         self.ignored += name == "run.release"
-        return self._sent(OWN, name, self._data(run))
+        return self._sent(topic, OWN, name, self._data(run))
 
-    def _sent(self, namespace: str, name: str, data: Any) -> bytes:
+    def _sent(self, topic: str, namespace: str, name: str, data: Any) -> bytes:
         text, ts = self._text(), self.draw.randrange(-(2**63), 2**63)
         key = self.draw.choice((text, self.victim))
         event = EventEnvelope(
             id=text, type=name, ts=ts, source="x", namespace=namespace, key=key, correlation_id=text, trace_id="",
             data=data,
         )  # fmt: skip
-        return encode(event)
+        return self.seal.sealed(topic, event)
 
     def _data(self, run: str) -> dict[str, Any]:
         """What each type of event carries, for a run; a bit of everything, so that any type finds its own."""
@@ -122,9 +126,9 @@ class Hostile:
             "symbols": ["NSE:NOSUCHSHARE" if run == "ghost-2" else "NSE:INFY"], "capital": 10**8, "warm_from": 0,
         }  # fmt: skip
 
-    def _junk(self) -> bytes:
+    def _junk(self, topic: str) -> bytes:
         draw = self.draw
-        whole = self._sent(OWN, "strategy.signal", self._data(self.victim))
+        whole = self._sent(topic, OWN, "strategy.signal", self._data(self.victim))
         noise, part = draw.randbytes(draw.randrange(1, 200)), whole[: draw.randrange(1, len(whole))]
         other = (
             msgspec.msgpack.encode([1, 2, 3]),

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 import alphapanda as ap
-from alphapanda.buses.base import Message, decode, encode
+from alphapanda.buses.base import Message, decode
 from alphapanda.buses.frames import Frame
 from alphapanda.buses.tapelog import Writer
 from alphapanda.events import EventEnvelope
@@ -91,7 +91,8 @@ class Desk:
             data=data,
         )  # fmt: skip
         before = len(self.bus.heard)
-        asyncio.run(self.gateway.handle(Message("paper.commands", "1", encode(event))))
+        topic = "paper.commands"
+        asyncio.run(self.gateway.handle(Message(topic, "1", self.gateway.seal.sealed(topic, event))))
         return [event for topic, event in self.bus.heard[before:] if ".runs." in topic]
 
     def attach(self, identity: str = "", **fields: Any) -> EventEnvelope:

@@ -34,6 +34,7 @@ from alphapanda.hub.client import HubClient
 from alphapanda.orders import DENIED
 from alphapanda.processes import children
 from alphapanda.requests import FillUpdate, OrderUpdate, Reply, Request
+from alphapanda.seal import Seal
 from alphapanda.settings import Settings
 from alphapanda.strategy import Strategy
 from alphapanda.tapes.tape import Tape
@@ -136,6 +137,11 @@ class Rig:
             [sys.executable, "-P", "-m", "alphapanda", *arguments],
             env=self.env, cwd=self.root, capture_output=True, text=True, timeout=180, check=False,
         )  # fmt: skip
+
+    @property
+    def seal(self) -> Seal:
+        """What the workspace's own processes seal with."""
+        return Seal.of(self.workspace)
 
     def server(self) -> redis.Redis:
         """A client of the workspace's server."""

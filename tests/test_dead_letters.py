@@ -43,11 +43,13 @@ from alphapanda.letters.replay import Replay, is_replayed, replay
 from alphapanda.letters.statistics import ErrorStatistics, errors_key
 from alphapanda.letters.verdicts import classify
 from alphapanda.logs.redaction import register_secret
+from alphapanda.seal import Seal
 from alphapanda.state.journal import Journal
 
 NOON = 20_000 * DAY - IST_OFFSET_NS + DAY // 2  # in India
 RAW = "paper.signals.raw"
 CANARY = "kI9-cAnArY/zX8"
+SEAL = Seal.fresh()
 BUSES = ["memory", "redis"]
 
 
@@ -580,19 +582,21 @@ def test_a_replay_is_dry_unless_asked_and_happens_once(kind: str, request: pytes
     async def main() -> None:
         async with opened(kind, request) as bus:
             envelopes = [event(n, data={"run": "r1", "id": f"q{n}", "signal": signal(n)}) for n in range(3)]
-            ids = await bury(bus, RAW, *map(encode, envelopes))
-            dry = await replay(bus, RAW, now=NOON, executed=(), clock=wall)
+            ids = await bury(bus, RAW, *(SEAL.sealed(RAW, one) for one in envelopes))
+            dry = await replay(bus, RAW, now=NOON, seal=SEAL, executed=(), clock=wall)
             assert (dry.dry, dry.counts, dry.refused) == (True, {"ready": 3}, 0)
             assert await bus.length(RAW) == 0
             one = await replay(
-                bus, RAW, now=NOON, executed=(), ids=[ids[1], ids[1]], dry_run=False, clock=wall
+                bus, RAW, now=NOON, seal=SEAL, executed=(), ids=[ids[1], ids[1]], dry_run=False, clock=wall
             )
             assert one.counts == {"replayed": 1, "already replayed": 1}
-            rest = await replay(bus, RAW, now=NOON, executed=(), dry_run=False, clock=wall)
+            rest = await replay(bus, RAW, now=NOON, seal=SEAL, executed=(), dry_run=False, clock=wall)
             assert rest.counts == {"replayed": 2}
-            again = await replay(bus, RAW, now=NOON, executed=(), dry_run=False, clock=wall)
+            again = await replay(bus, RAW, now=NOON, seal=SEAL, executed=(), dry_run=False, clock=wall)
             assert again == Replay(dry=False)
-            named = await replay(bus, RAW, now=NOON, executed=(), ids=ids, dry_run=False, clock=wall)
+            named = await replay(
+                bus, RAW, now=NOON, seal=SEAL, executed=(), ids=ids, dry_run=False, clock=wall
+            )
             assert named.counts == {"already replayed": 3}
             back = [decode(message.body) for message in await bus.read({RAW: "0"})]
             assert [one.id for one in back] == ["e1.replayed", "e0.replayed", "e2.replayed"]
@@ -626,9 +630,13 @@ def test_a_signal_that_was_executed_or_has_expired_is_refused(
     async def main() -> None:
         async with MemoryBus() as bus:
             one = signal(1, **fields)
-            await bury(bus, RAW, encode(event(1, data={"signal": one, "cancel": None} if nested else one)))
+            await bury(
+                bus, RAW, SEAL.sealed(RAW, event(1, data={"signal": one, "cancel": None} if nested else one))
+            )
             for dry_run in (True, False):
-                done = await replay(bus, RAW, now=now, executed=executed, dry_run=dry_run, clock=wall)
+                done = await replay(
+                    bus, RAW, now=now, seal=SEAL, executed=executed, dry_run=dry_run, clock=wall
+                )
                 assert [decision.refusal for decision in done.decisions] == [refusal]
             assert await bus.length(RAW) == (not refusal)
 
@@ -638,8 +646,14 @@ def test_a_signal_that_was_executed_or_has_expired_is_refused(
 def test_a_letter_of_yesterday_is_no_order_today_even_if_tape_time_stood_still() -> None:
     async def main() -> None:
         async with MemoryBus() as bus:
-            await bury(bus, RAW, *(encode(event(n, data=signal(n))) for n in range(5)))
-            later = {"now": NOON, "executed": (), "dry_run": False, "clock": lambda: NOON + DAY + 1}
+            await bury(bus, RAW, *(SEAL.sealed(RAW, event(n, data=signal(n))) for n in range(5)))
+            later = {
+                "now": NOON,
+                "seal": SEAL,
+                "executed": (),
+                "dry_run": False,
+                "clock": lambda: NOON + DAY + 1,
+            }
             assert (await replay(bus, RAW, **later)).counts == {"expired": 5}
             filled = "paper.orders.filled"
             await bury(bus, filled, encode(event(9, type="fill")))
@@ -673,8 +687,8 @@ def test_what_may_move_real_money_or_is_told_anew_is_never_replayed(
     async def main() -> None:
         async with MemoryBus() as bus:
             given = {"namespace": topic.partition(".")[0]} | fields
-            await bury(bus, topic, encode(event(1, data=signal(1), **given)))
-            done = await replay(bus, topic, now=NOON, executed=(), dry_run=False, clock=wall)
+            await bury(bus, topic, SEAL.sealed(topic, event(1, data=signal(1), **given)))
+            done = await replay(bus, topic, now=NOON, seal=SEAL, executed=(), dry_run=False, clock=wall)
             assert [one.code for one in done.decisions] == [code]
             assert await bus.length(topic) == (not code)
 
@@ -686,19 +700,21 @@ def test_bytes_that_are_no_event_are_looked_at_and_discarded_never_replayed() ->
         async with MemoryBus() as bus:
             (bad,) = await bury(bus, RAW, b"\xc1junk")
             await bus.publish(Topics.dead_letters(RAW), b"\xc1not even a letter")
-            done = await replay(bus, RAW, now=NOON, executed=(), dry_run=False, clock=wall)
+            done = await replay(bus, RAW, now=NOON, seal=SEAL, executed=(), dry_run=False, clock=wall)
             assert done.counts == {"not an event": 2}
             letter, settled = await inspect(bus, bad)
             assert (letter.body, settled) == (b"\xc1junk", None)
             first = await discard(bus, bad, reason="made by a test", clock=wall)
             second = await discard(bus, bad, reason="again")
             assert first == second == (await inspect(bus, bad))[1]
-            named = await replay(bus, RAW, now=NOON, executed=(), ids=[bad], dry_run=False, clock=wall)
+            named = await replay(
+                bus, RAW, now=NOON, seal=SEAL, executed=(), ids=[bad], dry_run=False, clock=wall
+            )
             assert named.counts == {"already discarded": 1}
             with pytest.raises(UnknownNameError):
                 await inspect(bus, f"{RAW}@1-1")
             with pytest.raises(UnknownNameError):
-                await replay(bus, RAW, now=NOON, executed=(), ids=["nonsense"], clock=wall)
+                await replay(bus, RAW, now=NOON, seal=SEAL, executed=(), ids=["nonsense"], clock=wall)
 
     asyncio.run(main())
 
@@ -737,15 +753,16 @@ def on_server(valkey: Any, work: Callable[[RedisBus], Awaitable[Any]]) -> Any:
 
 def test_the_command_lists_shows_replays_and_discards(dlq: Run, valkey: Any) -> None:
     assert dlq("list") == (0, "no dead letters\n")
-    now = wall_ns()
+    now, seal = wall_ns(), Seal.of(valkey.workspace, make=True)
     hostile = {"token": "x", "note": "[red]\x1b[31m", "api_key": "abcdefgh", **signal(3, ts=now)}
 
     async def prepare(bus: RedisBus) -> list[str]:
-        good = [encode(event(n, data=signal(n, ts=now), ts=now)) for n in range(2)]
-        live = encode(event(2, namespace="zerodha", data=signal(2, ts=now)))
+        good = [seal.sealed(RAW, event(n, data=signal(n, ts=now), ts=now)) for n in range(2)]
+        odd, there = event(3, data=hostile, ts=now), "zerodha.signals.raw"
+        live = seal.sealed(there, event(2, namespace="zerodha", data=signal(2, ts=now)))
         return [
-            *await bury(bus, RAW, *good, encode(event(3, data=hostile, ts=now)), b"\xc1", at=now),
-            *await bury(bus, "zerodha.signals.raw", live, at=now),
+            *await bury(bus, RAW, *good, seal.sealed(RAW, odd), b"\xc1", at=now),
+            *await bury(bus, there, live, at=now),
         ]
 
     ids = on_server(valkey, prepare)

@@ -408,8 +408,10 @@ def test_nobody_enters_a_market_that_is_silent(tmp_path: Path, tape: Tape) -> No
 
 
 def test_ten_thousand_hostile_events_change_nothing(tmp_path: Path, tape: Tape, quiet: Ledger) -> None:
-    hostile = Hostile(random.Random(23), victim="busy-1")
     with Rig(tmp_path, tape, FEED__SPEED=60) as rig:
+        hostile = Hostile(
+            random.Random(23), "busy-1", rig.seal
+        )  # whoever has the key can still not harm by mistake
         run = rig.run(Busy())
         rig.plays(run)
         with rig.server() as server:
@@ -421,7 +423,7 @@ def test_ten_thousand_hostile_events_change_nothing(tmp_path: Path, tape: Tape, 
             assert hostile.violations(server) == []
             hostile.twice(server)
         rig.kill("gateway:paper")  # none of it may be on record, or it would meet it again
-        result = ask_result(rig.server, "paper", run, "a good question")
+        result = ask_result(rig.server, rig.seal, "paper", run, "a good question")
         assert result is not None
         assert result.strategies == ("Busy",)
         rig.until(lambda: rig.played(run), 90.0, f"{run} has played the tape")

@@ -73,7 +73,7 @@ class Place:
     def asked(self, run: str) -> Result:
         """The same from the gateway that still runs."""
         namespace = spec_of(self.rig.workspace, run).namespace
-        found = ask_result(self.rig.server, namespace, run, "test")
+        found = ask_result(self.rig.server, self.rig.seal, namespace, run, "test")
         assert found is not None
         return found
 

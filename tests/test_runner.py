@@ -14,6 +14,7 @@ from alphapanda.events import Tick
 from alphapanda.playing import Run
 from alphapanda.requests import FillTold, FillUpdate, OrderUpdate, Reply, Request, encode
 from alphapanda.runner import Link
+from alphapanda.seal import Seal
 from alphapanda.workspace import RunSpec
 from tests.build import CRORE, equity
 
@@ -31,7 +32,7 @@ class Answers(Link):
     """A link whose gateway says that there is nothing new, or what it is given."""
 
     def __init__(self, spec: RunSpec, known: dict[str, tuple[bytes, bytes]]) -> None:
-        super().__init__(cast("RedisBus", None), spec, asyncio.Event(), known)
+        super().__init__(cast("RedisBus", None), spec, asyncio.Event(), known, Seal.fresh())
         self.asked_for: list[str] = []
         self.next = Reply("")
 

@@ -15,6 +15,7 @@ from alphapanda.commands.kill_switch import who
 from alphapanda.console import open_console, say, show
 from alphapanda.errors import ValidationError
 from alphapanda.hub.pulse import send_command
+from alphapanda.seal import Seal
 from alphapanda.server import address
 from alphapanda.settings import Settings
 from alphapanda.state.client import open_client
@@ -83,9 +84,10 @@ def _settle(name: str, settings: Settings, lost: dict[str, str], options: argpar
 
 
 async def _tell(namespace: str, settings: Settings, reason: str, order: str) -> None:
-    client = open_client(address(Workspace.find(), settings), settings.redis)
+    workspace = Workspace.find()
+    client = open_client(address(workspace, settings), settings.redis)
     try:
-        await send_command(client, namespace, "operator.settle", "", reason, who(), order)
+        await send_command(client, Seal.of(workspace), namespace, "operator.settle", "", reason, who(), order)
     finally:
         await client.aclose()
 

@@ -51,6 +51,7 @@ from alphapanda.hub.runs import PERSON, Runs
 from alphapanda.hub.supervise import Policy
 from alphapanda.hub.tasks import Tasks
 from alphapanda.processes import Record, end_processes, mark
+from alphapanda.seal import Seal
 from alphapanda.server import Server, embedded
 from alphapanda.settings import Settings
 from alphapanda.workspace import Workspace, replace_file
@@ -87,6 +88,7 @@ class Hub:
     async def run(self) -> None:
         """Be the hub until told to end. InfrastructureError with code E_HUB_RUNS if another one is."""
         with self._alone():
+            self.runs.seal = Seal.of(self.workspace, make=True)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.add_signal_handler(number, self.closing.set)

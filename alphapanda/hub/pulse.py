@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from alphapanda.buses.base import encode
 from alphapanda.clock import wall_ns
 from alphapanda.events import EventEnvelope
 from alphapanda.feeds.views import SUBSCRIPTIONS
 from alphapanda.processes import HEALTH_SECONDS
+from alphapanda.seal import Seal
 from alphapanda.settings import RedisSettings
 from alphapanda.state.client import open_client, text, told
 
@@ -86,10 +86,10 @@ def document(body: bytes | str) -> dict[str, Any]:
 
 
 async def send_command(
-    client: Redis, namespace: str, kind: Command, run: str, reason: str, by: str, order: str = ""
+    client: Redis, seal: Seal, namespace: str, kind: Command, run: str, reason: str, by: str, order: str = ""
 ) -> None:
     """Tell a namespace's gateway what a person or the hub wants of it; ``run`` empty: of all its runs."""
-    at = wall_ns()
+    at, topic = wall_ns(), f"{namespace}.commands"
     told_as = f"{by}:{kind}:{run}:{at}"
     envelope = EventEnvelope(
         id=told_as,
@@ -103,4 +103,4 @@ async def send_command(
         data={"run": run, "reason": reason, "by": by, "order": order},
     )
     with told("command", kind, namespace):
-        await client.xadd(f"{namespace}.commands", {"b": encode(envelope)})
+        await client.xadd(topic, {"b": seal.sealed(topic, envelope)})

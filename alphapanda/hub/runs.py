@@ -27,6 +27,7 @@ from alphapanda.hub.pulse import send_command
 from alphapanda.hub.questions import Answer, Start
 from alphapanda.hub.supervise import Child
 from alphapanda.hub.tasks import Tasks
+from alphapanda.seal import Seal
 from alphapanda.settings import Settings
 from alphapanda.workspace import RunSpec, Workspace, replace_file
 
@@ -70,6 +71,7 @@ class Runs:
         self.closing = False  # runs that end now were not ended by anybody: they come back with the next hub
         self._locks: dict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tasks, self._log = tasks, tasks.log
+        self.seal: Seal  # given by the hub once it is the only one
 
     async def start(self, asked: Start, peer: int) -> Answer:
         """Start a run, attach to it, or put it in the place of what its client ran before."""
@@ -301,13 +303,13 @@ class Runs:
     async def tell(self) -> None:
         """Put the subscriptions right, and tell gateways of runs whose runners could not do it themselves."""
         await self.crew.pulse.subscribe()
-        client = self.crew.pulse.client
+        client, seal = self.crew.pulse.client, self.seal
         while self._unreleased:
             run = self._unreleased[0]
             spec, why = run.spec, run.stopping or run.spec.reason
             if run.flatten:
-                await send_command(client, spec.namespace, "operator.flatten", spec.run, why, "hub")
-            await send_command(client, spec.namespace, "run.release", spec.run, why, "hub")
+                await send_command(client, seal, spec.namespace, "operator.flatten", spec.run, why, "hub")
+            await send_command(client, seal, spec.namespace, "run.release", spec.run, why, "hub")
             self._unreleased.popleft()
 
     async def _revive(self, spec: RunSpec) -> None:

@@ -20,6 +20,7 @@ from alphapanda.letters import dead_letters
 from alphapanda.letters.dead_letters import STACK, DeadLetter, Settlement
 from alphapanda.letters.replay import Decision, Replay, replay
 from alphapanda.logs.redaction import plain, safe_text
+from alphapanda.seal import Seal
 from alphapanda.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -54,11 +55,12 @@ async def replayed(
     Raises as ``replay``; InfrastructureError (E_BUSY) while another one goes on for too long.
     """
     decisions: list[Decision] = []
+    seal = Seal.of(workspace)
     async with _turn(workspace):
         for topic, ids in wanted.items():
             namespace = topic.partition(".")[0]
             executed, now = await _history(workspace, bus, namespace)
-            did = await replay(bus, topic, now=now, executed=executed, ids=ids, dry_run=dry_run)
+            did = await replay(bus, topic, now=now, executed=executed, seal=seal, ids=ids, dry_run=dry_run)
             decisions += did.decisions
             if not dry_run:
                 back = [one.id for one in did.decisions if not one.refusal]

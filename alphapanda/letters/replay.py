@@ -1,6 +1,6 @@
 """Dead letters put back on their topic: once each, marked, and only where that can do no harm.
 
-done = await replay(bus, topic, now=tape_ts, executed=journal.has)      # dry: says what it would do
+done = await replay(bus, topic, now=tape_ts, executed=journal.has, seal=seal)      # dry: says what it would do
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import msgspec
 
 from alphapanda.buses.base import Bus, encode
 from alphapanda.clock import wall_ns
-from alphapanda.errors import UnknownNameError
+from alphapanda.errors import AlphaPandaException, UnknownNameError
 from alphapanda.events import DAY, EventEnvelope, Topics, ist_day
 from alphapanda.letters.dead_letters import Settlement, letters, settled
+from alphapanda.seal import Seal, is_sealed
 
 REPLAYED = ".replayed"  # a consumer that does not know the suffix does not know the type: it refuses
 UPDATES = (
@@ -69,6 +70,7 @@ async def replay(
     *,
     now: int,
     executed: Executed,
+    seal: Seal,
     ids: Iterable[str] | None = None,
     dry_run: bool = True,
     live: Callable[[str], bool] = is_live,
@@ -77,8 +79,8 @@ async def replay(
     """Put letters back on ``topic``, all that are open or those named: once each, marked as replayed.
 
     ``now`` is tape time, by which signals expire. ``executed`` knows, or tells for an id, which signals and requests
-    had an effect. Replaying twice is replaying once; two replays of a topic at the same moment are the caller's to
-    prevent.
+    had an effect. What was not sealed with ``seal``, and had to be, is not sealed now. Replaying twice is replaying
+    once; two replays of a topic at the same moment are the caller's to prevent.
     """
     found, done = await letters(bus, topic)
     decisions: list[Decision] = []
@@ -90,6 +92,8 @@ async def replay(
             refusal, code = f"already {done[wanted].done}", "E_REPLAY_SETTLED"
         elif envelope is None:
             refusal, code = "not an event", "E_REPLAY_DATA"
+        elif is_sealed(topic) and not _genuine(seal, topic, letter.body):
+            refusal, code = "nobody of this workspace sent it: discard it", "E_SEAL"
         else:
             refusal, code = _refusal(topic, envelope, now, executed, live)
             if not refusal and _decides(topic) and clock() - letter.last > DAY:
@@ -98,9 +102,20 @@ async def replay(
         if envelope is not None and not refusal:
             done[wanted] = mark = Settlement(id=wanted, done="replayed", reason="", at=clock())
             if not dry_run:
-                items = [(topic, encode(_again(envelope))), (settled(topic), msgspec.msgpack.encode(mark))]
+                again = _again(envelope)
+                body = seal.sealed(topic, again) if is_sealed(topic) else encode(again)
+                items = [(topic, body), (settled(topic), msgspec.msgpack.encode(mark))]
                 await bus.publish_all(items)  # both or neither
     return Replay(dry_run, tuple(decisions))
+
+
+def _genuine(seal: Seal, topic: str, body: bytes) -> bool:
+    """Whether the message itself was sealed: its letter lies on the server, where anybody may have written it."""
+    try:
+        seal.opened(topic, body)
+    except AlphaPandaException:
+        return False
+    return True
 
 
 def _again(envelope: EventEnvelope) -> EventEnvelope:

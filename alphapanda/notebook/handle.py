@@ -22,6 +22,7 @@ from alphapanda.report import text
 from alphapanda.report.frames import ERRORS, Column, item_of, to_frame
 from alphapanda.report.report import Report
 from alphapanda.result import LogLine, Result
+from alphapanda.seal import Seal
 from alphapanda.settings import Settings
 from alphapanda.workspace import RunSpec, Workspace
 
@@ -128,7 +129,10 @@ class Run:
             kept = self._report
         if kept is not None and kept[0] == key:
             return kept[1]
-        result = records.ask_result(self._owner.open_server, view.namespace, view.run, self._owner.client)
+        seal = Seal.of(self._owner.workspace)
+        result = records.ask_result(
+            self._owner.open_server, seal, view.namespace, view.run, self._owner.client
+        )
         if result is None:
             result = Result((view.name,), (dict(view.parameters),), ("",), (), self._request["capital"] or 0)
         result.errors = view.pulse.errors  # what callbacks raise and log is the runner's to tell

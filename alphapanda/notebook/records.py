@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 import redis
 
-from alphapanda.buses.base import encode
 from alphapanda.buses.tapelog import TapeLog
 from alphapanda.clock import monotonic, pause, wall_ns
 from alphapanda.errors import InfrastructureError, RedisError
 from alphapanda.events import Block, EventEnvelope
 from alphapanda.instruments import Instrument
 from alphapanda.result import Result
+from alphapanda.seal import Seal
 from alphapanda.workspace import Workspace
 
 QUERY = "query.result"
@@ -29,7 +29,7 @@ _numbers = itertools.count(1)
 
 
 def ask_result(
-    open_client: Callable[[], redis.Redis], namespace: str, run: str, client: str
+    open_client: Callable[[], redis.Redis], seal: Seal, namespace: str, run: str, client: str
 ) -> Result | None:
     """What the gateway knows of a run; None before the run has reached it.
 
@@ -47,9 +47,10 @@ def ask_result(
         trace_id=reply_to,
         data={"run": run, "reply_to": reply_to},
     )
+    topic = f"{namespace}.commands"
     server: Any = open_client()  # redis-py leaves what streams return untyped
     try:
-        server.xadd(f"{namespace}.commands", {"b": encode(envelope)})
+        server.xadd(topic, {"b": seal.sealed(topic, envelope)})
         until, found = monotonic() + ANSWER_SECONDS, []
         while not (found := server.xrange(reply_to, count=1)) and monotonic() < until:
             pause(0.02)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -28,9 +27,10 @@ from alphapanda.access import Access, Person
 from alphapanda.clock import wall_ns
 from alphapanda.errors import ConfigurationError
 from alphapanda.events import SECOND
+from alphapanda.places import own_secret
 from alphapanda.reach import check_reach, host_name, names
 from alphapanda.settings import DashboardSettings
-from alphapanda.workspace import Workspace, replace_file
+from alphapanda.workspace import Workspace
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
@@ -73,7 +73,8 @@ class Gate(AuthProvider):
         self.tls = settings.behind_tls
         check_reach("DASHBOARDS", settings, access)
         self.hosts = names("DASHBOARDS", settings.host, settings.allowed_hosts)
-        self.secret = _secret(workspace)
+        # what logins are signed with: kept, so that they outlive the server
+        self.secret = own_secret(workspace.home / "dashboards.key", "remove it: everybody logs in again")
         mark = hashlib.sha256(str(workspace.root).encode()).hexdigest()[:8]
         self.cookie = f"alphapanda_{mark}"  # ports share cookies: two workspaces must not
         super().__init__()
@@ -240,20 +241,3 @@ PRIVATE: dict[str, Any] = {
     "include_headers": [],
     "include_cookies": [],
 }  # what of a request a page is told: nothing
-
-
-def _secret(workspace: Workspace) -> str:
-    """What logins are signed with: made once, so that they outlive the server, and only ours to read."""
-    path = workspace.home / "dashboards.key"
-    try:
-        if path.stat().st_mode & 0o077:
-            raise ConfigurationError(
-                f"others can read {path}", fix="remove it: everybody logs in again", code="E_SECRET_EXPOSED"
-            )
-        known = path.read_text("ascii").strip()
-    except FileNotFoundError:
-        known = ""
-    if len(known) != 64:
-        known = secrets.token_hex(32)
-        replace_file(path, known.encode())
-    return known
