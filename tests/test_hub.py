@@ -776,9 +776,9 @@ def test_a_hub_killed_with_9_leaves_nobody_and_the_next_takes_up_its_runs(place:
             assert place.hub != hub
             assert hold.held.wait(5)
         until(lambda: place.said("cross-1").count("started") == 3)
-        runs = client.ask({"do": "status"})["runs"]
-        assert {run["run"] for run in runs} == {"cross-1", "kept-1"}
-        assert all(run["wanted"] for run in runs)
+        runs: Callable[[], list[dict[str, Any]]] = lambda: client.ask({"do": "status"})["runs"]  # noqa: E731
+        until(lambda: {run["run"] for run in runs()} == {"cross-1", "kept-1"})
+        assert all(run["wanted"] for run in runs())
 
 
 def test_orphans_that_do_not_hear_are_reaped_and_strangers_are_not(place: Place) -> None:
