@@ -781,6 +781,14 @@ def test_a_hub_killed_with_9_leaves_nobody_and_the_next_takes_up_its_runs(place:
         assert all(run["wanted"] for run in runs())
 
 
+def test_a_hub_whose_folder_is_removed_ends_with_all_it_runs(place: Place) -> None:
+    place.up()
+    until(lambda: len(children(place.workspace)) == 2)
+    family = [place.hub, *children(place.workspace)]
+    shutil.rmtree(place.workspace.home)
+    until(lambda: not any(one.alive for one in family), 15)
+
+
 def test_orphans_that_do_not_hear_are_reaped_and_strangers_are_not(place: Place) -> None:
     for kind in ("feed", "gateway"):
         (place.root / f"{kind}.how").write_text("deaf stubborn")

@@ -83,6 +83,7 @@ class Hub:
         self.person = False  # who asked it to end
         self._started = monotonic()
         self._record = Record("hub", os.getpid(), mark(os.getpid()), wall_ns())
+        self._lock: os.stat_result
         self._connections: set[asyncio.StreamWriter] = set()
 
     async def run(self) -> None:
@@ -124,6 +125,7 @@ class Hub:
                 raise InfrastructureError(
                     f"another hub runs in {self.workspace.root}", fix="alphapanda status", code="E_HUB_RUNS"
                 ) from None
+            self._lock = os.fstat(file.fileno())
             yield
 
     async def _open(self) -> None:
@@ -137,7 +139,19 @@ class Hub:
         self.tasks.add(self.tasks.rounds(self._look, LOOK_SECONDS))
         self.runs.revive()
 
+    def _has_lost_its_workspace(self) -> bool:
+        """Whether the folder was removed under us: nothing that we run has a place any more."""
+        try:
+            return not os.path.samestat(self.workspace.hub_lock.stat(), self._lock)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # who knows
+
     async def _look(self) -> None:
+        if self._has_lost_its_workspace():
+            self.tasks.log.error("hub.workspace_removed")
+            self.closing.set()
         pid, detail = os.getpid(), "; ".join(self.troubles)
         told = {"role": "hub", "pid": pid, "state": self.state, "detail": detail, "at": wall_ns()}
         self.dead_man.look(await self.crew.look({**told, "started": self._record.at}))

@@ -20,10 +20,10 @@ import msgspec
 import redis
 from dotenv import dotenv_values
 
-from alphapanda.clock import monotonic, pause
+from alphapanda.clock import monotonic, pause, wait_until
 from alphapanda.errors import AlphaPandaException, InfrastructureError
 from alphapanda.hub.client import HubClient, ensure_hub
-from alphapanda.processes import children, hub_process, mark
+from alphapanda.processes import children, end_processes, hub_process, mark
 from alphapanda.proofs.case import Case
 from alphapanda.proofs.trace import Trace, state_of
 from alphapanda.requests import Request
@@ -67,12 +67,10 @@ class Platform:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(AlphaPandaException):
             self.hub.ask({"do": "shutdown"}, 10.0)
-        until = monotonic() + 10.0
-        while children(self.workspace) and monotonic() < until:
-            pause(STEP)
-        for one in children(self.workspace):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(one.pid, signal.SIGKILL)
+        hub = hub_process(self.workspace)
+        family = [*([hub] if hub else ()), *children(self.workspace)]
+        wait_until(lambda: not any(one.alive for one in family), 10.0)
+        end_processes([*family, *children(self.workspace)], 2.0)
         shutil.rmtree(self.workspace.runtime, ignore_errors=True)
         shutil.rmtree(self.workspace.root, ignore_errors=True)
 
