@@ -104,6 +104,11 @@ class TapeLog:
             given += 1
             yield unpack(record[8:]).frame
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file that ``read`` stands in, also of what it has not given yet."""
+        return 0 if self._file is None else os.fstat(self._file.fileno()).st_size
+
     def _seek(self, after: int) -> None:
         chosen: Path | None = None
         begins = 0

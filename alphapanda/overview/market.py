@@ -9,11 +9,13 @@ import numpy as np
 
 from alphapanda import logs
 from alphapanda.buses.tapelog import TapeLog, has_table
+from alphapanda.clock import monotonic, pause
 from alphapanda.errors import AlphaPandaException
 from alphapanda.events import MINUTE, SECOND, Block, ist_day
 from alphapanda.overview.snapshot import Price
 
 FRAMES = 4_000  # of one look, so that a long day is caught up with in steps and nobody waits for it
+STEP = 0.005  # seconds between two looks at whether it grows
 REST = 30 * SECOND  # after a log that cannot be read
 BARS_MAX = 1_500  # minutes kept of an instrument: a day of any market, and of a coin's too
 
@@ -59,6 +61,12 @@ class Market:
             self._begin_anew()
             self._rests = now + REST
             return False
+
+    def wait(self, seconds: float) -> None:
+        """Until something is written from now on, ``seconds`` at most."""
+        size, until = self._log.size, monotonic() + seconds
+        while self._log.size == size and monotonic() < until:
+            pause(STEP)
 
     def _read(self, now: int) -> bool:
         if self._after < 0:

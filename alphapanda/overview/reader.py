@@ -31,6 +31,7 @@ from alphapanda.state.client import open_blocking
 from alphapanda.workspace import HALT, RunSpec, Workspace
 
 HUB_SECONDS = 1.0  # between two questions to the hub
+FRESH_SECONDS = 0.06  # a look waits so long for a tick, to show it new: a feed hands them out in parts
 EVENTS = 2_000  # of each topic in one look
 RUNS_MAX = 200  # newest runs that are looked at
 
@@ -96,6 +97,7 @@ class Reader:
                     self.newest = made
                     self._changed.notify_all()
             self._closed.wait(max(0.01, began + self.period - monotonic()))
+            self._market.wait(min(FRESH_SECONDS, self.period))
         if self._client is not None:
             self._client.close()
 
