@@ -9,7 +9,9 @@ value of a nested one.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -50,6 +52,9 @@ class Part(JSComponent):
         )
         self.hear: Heard = hear or (lambda message: None)
         self.there = False  # it has said hello
+        self._loop: asyncio.AbstractEventLoop | None = None
+        with suppress(RuntimeError):  # where no server runs
+            self._loop = asyncio.get_running_loop()
 
     def present(self, content: Any) -> None:
         """Bring it up to date; nothing is sent where nothing changed."""
@@ -68,6 +73,13 @@ class Part(JSComponent):
         self._send_msg(msgspec.json.encode(message).decode())
 
     def _handle_msg(self, data: Any) -> None:
+        """Panel calls this in the loop's thread or, from 1.10 on, in one of its own; the rest belongs to the loop."""
+        if self._loop is None:
+            self._took(data)
+        else:
+            self._loop.call_soon_threadsafe(self._took, data)
+
+    def _took(self, data: Any) -> None:
         if not isinstance(data, dict):
             return
         message = cast("dict[str, Any]", data)
