@@ -23,10 +23,8 @@ MONEY = {  # events of the error channel that put our books in doubt, and what i
     "broker.unknown_order": ("the broker knows an order that we do not", "alphapanda reconcile"),
     "stop.lost": ("a stop has gone that nobody withdrew", "alphapanda status"),
 }
-OTHERS = (
-    "kill level ",
-    "the access token is dead",
-)  # begin alarms of the order path that have rules of their own
+# begin alarms of the order path that have rules of their own
+OTHERS = "kill level ", "the access token is dead"
 LOGIN_WORDS = ("log in", "logged in", "login", "token")
 
 Rule = Callable[[Overview], Iterator[Finding]]

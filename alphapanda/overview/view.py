@@ -11,11 +11,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from alphapanda.orders import OPEN, PART, SENT
+from alphapanda.orders import WORKING
 from alphapanda.result import RunError
 from alphapanda.workspace import RunSpec
 
-WORKING = (SENT, OPEN, PART)
 ENDS = ("failed", "halted", "stopped")
 SHARED = "paper"  # the namespace without money
 

@@ -55,9 +55,7 @@ class Trader(ABC):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings
         self.news = asyncio.Event()
-        self.trouble = (
-            ""  # why nothing leaves just now, and what a person can do; the gateway's heartbeat tells it
-        )
+        self.trouble = ""  # why nothing leaves just now, and what to do; the gateway's heartbeat tells it
         self.fault: BaseException | None = (
             None  # what ended its own work: the gateway ends with it and starts again
         )
